@@ -1,0 +1,74 @@
+// Package dbtest runs a test on both databases: a fresh SQLite file, and a
+// fresh database in a PostgreSQL server that it starts in a temporary folder
+// under an unprivileged user.
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/id"
+)
+
+// Each runs fn once per engine, each time on an empty, migrated database.
+func Each(t *testing.T, fn func(t *testing.T, d *db.DB)) {
+	t.Run("SQLite", func(t *testing.T) { fn(t, SQLite(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) { fn(t, open(t, db.Options{URL: PostgresURL(t)})) })
+}
+
+// SQLite gives an empty, migrated SQLite database.
+func SQLite(t testing.TB) *db.DB {
+	return open(t, db.Options{Path: filepath.Join(t.TempDir(), "sealpost.db")})
+}
+
+func open(t testing.TB, o db.Options) *db.DB {
+	t.Helper()
+	ctx := context.Background()
+	d, err := db.Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	if _, err := d.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// PostgresURL gives the DSN of a new, empty database. The server is one per
+// test process; SEALPOST_TEST_POSTGRES names one that is already running.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	base := os.Getenv("SEALPOST_TEST_POSTGRES")
+	if base == "" {
+		s, err := shared()
+		if err != nil {
+			t.Fatalf("start PostgreSQL: %v", err)
+		}
+		base = s.URL("postgres")
+	}
+	name := "t" + strings.ReplaceAll(id.New().Text("x"), "_", "")
+	admin, err := sql.Open("pgx", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if _, err := admin.Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		admin, err := sql.Open("pgx", base)
+		if err != nil {
+			return
+		}
+		defer admin.Close()
+		_, _ = admin.Exec(fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", name))
+	})
+	return strings.Replace(base, "/postgres?", "/"+name+"?", 1)
+}

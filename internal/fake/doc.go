@@ -1,0 +1,2 @@
+// Package fake is a whole internet on loopback.
+package fake

@@ -1,0 +1,7 @@
+package fake
+
+import (
+	"net/http"
+)
+
+func (n *Internet) pages(mux *http.ServeMux) {}

@@ -1,61 +1,141 @@
 package policy
 
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Version is the version of documents that Parse reads.
+const Version = 1
+
 // Document is an organization's policy. The zero value allows no seal.
+// Store and send it as Render writes it.
 type Document struct {
-	Version     int    `json:"version"`
-	Order       []Seal `json:"order"`
-	TLSFloor    Grade  `json:"tls_floor"`
-	NoticeFloor Grade  `json:"notice_floor"`
-	Rules       []Rule `json:"rules"`
+	Version     int
+	Order       []Seal
+	TLSFloor    Grade
+	NoticeFloor Grade
+	Rules       []Rule
 }
 
-// Rule strengthens the plan of deliveries that match. A rule matches when
-// every condition that is set holds; a list holds when any of its items does.
+// Rule strengthens the plan of deliveries that match.
 type Rule struct {
-	Name string `json:"name"`
-	When When   `json:"when"`
-	Then Then   `json:"then"`
+	Name string
+	When When
+	Then Then
 }
 
-// When are a rule's conditions. Without any it always matches.
+// When are a rule's conditions. All that are set must hold; a list holds when
+// any of its items does. Without a condition the rule always matches.
+//
+// A condition on the purpose looks at every purpose the message stands under:
+// the credential's default, the stated one if it is stricter, and those that
+// matching rules ask for. So a stricter purpose only ever adds matches, and
+// neither a sender nor a rule can take a message out of another rule's reach.
 type When struct {
-	Sender    []string     `json:"sender,omitempty"`    // addresses, domains, *.domain
-	Recipient []string     `json:"recipient,omitempty"` // addresses, domains, *.domain
-	Purpose   []Purpose    `json:"purpose,omitempty"`
-	Trigger   []string     `json:"trigger,omitempty"` // literals in the subject, removed from what is sent
-	Header    *HeaderMatch `json:"header,omitempty"`
-	MinSize   int64        `json:"min_size,omitempty"` // octets
-	Findings  []string     `json:"findings,omitempty"`
+	Sender    []Pattern
+	Recipient []Pattern
+	Purpose   []Purpose
+	Trigger   []string // literals in the subject, removed from what is sent
+	Header    *HeaderMatch
+	MinSize   int64 // octets; 0 for none
+	Findings  []string
 }
 
 // HeaderMatch is a condition on a header field; exactly one of Equals,
-// Contains and Present is set. Letter case of ASCII does not matter.
+// Contains and Present is set. The case of ASCII letters does not matter.
 type HeaderMatch struct {
+	Name     string
+	Equals   string
+	Contains string
+	Present  bool
+}
+
+// Then is what a rule asks for. It can only strengthen.
+type Then struct {
+	Remove  []Seal
+	Floor   Grade   // raises the floor of tls
+	Purpose Purpose // raises the purpose
+	Hold    string  // reason, in the administrator's words
+	Refuse  string  // reason, in the administrator's words
+}
+
+// Default is the policy of an organization that has not written one.
+func Default() Document {
+	return Document{Version: Version, Order: Seals(), TLSFloor: Verified, NoticeFloor: Encrypted}
+}
+
+type wireDocument struct {
+	Version     int        `json:"version"`
+	Order       []Seal     `json:"order"`
+	TLSFloor    Grade      `json:"tls_floor"`
+	NoticeFloor Grade      `json:"notice_floor"`
+	Rules       []wireRule `json:"rules"`
+}
+
+type wireRule struct {
+	Name string   `json:"name"`
+	When wireWhen `json:"when"`
+	Then wireThen `json:"then"`
+}
+
+type wireWhen struct {
+	Sender    []string    `json:"sender,omitempty"`
+	Recipient []string    `json:"recipient,omitempty"`
+	Purpose   []Purpose   `json:"purpose,omitempty"`
+	Trigger   []string    `json:"trigger,omitempty"`
+	Header    *wireHeader `json:"header,omitempty"`
+	MinSize   int64       `json:"min_size,omitempty"`
+	Findings  []string    `json:"findings,omitempty"`
+}
+
+type wireHeader struct {
 	Name     string `json:"name"`
 	Equals   string `json:"equals,omitempty"`
 	Contains string `json:"contains,omitempty"`
 	Present  bool   `json:"present,omitempty"`
 }
 
-// Then is what a rule asks for. It can only strengthen.
-type Then struct {
+type wireThen struct {
 	Remove  []Seal  `json:"remove,omitempty"`
-	Floor   Grade   `json:"floor,omitempty"` // raises the floor of tls
+	Floor   Grade   `json:"floor,omitempty"`
 	Purpose Purpose `json:"purpose,omitempty"`
-	Hold    string  `json:"hold,omitempty"`   // reason, in the administrator's words
-	Refuse  string  `json:"refuse,omitempty"` // reason, in the administrator's words
+	Hold    string  `json:"hold,omitempty"`
+	Refuse  string  `json:"refuse,omitempty"`
 }
 
-// Version is the version of documents that Parse reads.
-const Version = 1
-
-// Default is the policy of an organization that has not written one.
-func Default() Document {
-	return Document{Version: Version, Order: Seals(), TLSFloor: Verified, NoticeFloor: Encrypted, Rules: []Rule{}}
+// Render writes a document as indented JSON. Parse reads the same document
+// back. The text contains the addresses that rules name, so it is content.
+func Render(doc Document) []byte {
+	w := wireDocument{doc.Version, doc.Order, doc.TLSFloor, doc.NoticeFloor, []wireRule{}}
+	for _, r := range doc.Rules {
+		w.Rules = append(w.Rules, wireRule{r.Name, renderWhen(r.When), wireThen(r.Then)})
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	// Nothing in these types can fail to encode.
+	_ = enc.Encode(w)
+	return out.Bytes()
 }
 
-// Parse reads a document strictly and reports all mistakes at once.
-func Parse(data []byte) (Document, error) { return Default(), nil }
+func renderWhen(when When) wireWhen {
+	w := wireWhen{
+		Sender: reveal(when.Sender), Recipient: reveal(when.Recipient), Purpose: when.Purpose,
+		Trigger: when.Trigger, MinSize: when.MinSize, Findings: when.Findings,
+	}
+	if when.Header != nil {
+		h := wireHeader(*when.Header)
+		w.Header = &h
+	}
+	return w
+}
 
-// Render writes a document so that Parse reads the same one back.
-func Render(doc Document) []byte { return nil }
+func reveal(patterns []Pattern) []string {
+	var out []string
+	for _, p := range patterns {
+		out = append(out, p.Reveal())
+	}
+	return out
+}

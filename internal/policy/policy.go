@@ -25,7 +25,12 @@
 // made, on top of the plan's floor.
 package policy
 
-import "github.com/sealpost/sealpost/internal/private"
+import (
+	"slices"
+
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
+)
 
 // Seal is the protection of one delivery.
 type Seal string
@@ -75,11 +80,11 @@ type Posture struct {
 
 // Facts are about one message to one recipient.
 type Facts struct {
-	Sender    private.String // local@domain, the domain in ASCII; empty for the null sender
-	Recipient private.String // local@domain, the domain in ASCII
+	Sender    mail.Address // zero for the null sender
+	Recipient mail.Address
 
 	Purpose        Purpose // stated by the caller, or empty
-	DefaultPurpose Purpose // of the credential, or empty
+	DefaultPurpose Purpose // of the credential; empty stands for treatment
 
 	Subject  private.String // decoded
 	Headers  []Header       // values decoded
@@ -110,16 +115,12 @@ type Plan struct {
 
 	Triggers []string `json:"triggers,omitempty"` // to be removed from the subject
 
-	Forecast      Seal  `json:"forecast,omitempty"` // the seal to expect today; empty for none
-	ForecastGrade Grade `json:"forecast_grade"`     // the grade to expect when Forecast is tls
+	Forecast       Seal   `json:"forecast,omitempty"` // the seal to expect today; empty for none
+	ForecastGrade  Grade  `json:"forecast_grade"`     // the grade to expect when Forecast is tls
+	ForecastReason string `json:"forecast_reason,omitempty"`
 }
 
 // Allows reports whether seal is in the plan.
 func (p Plan) Allows(seal Seal) bool {
-	for _, s := range p.Seals {
-		if s == seal {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Seals, seal)
 }

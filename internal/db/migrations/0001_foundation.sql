@@ -74,8 +74,9 @@ CREATE TABLE ledger_entries (
 CREATE INDEX ledger_entries_object ON ledger_entries (message_id, delivery_id);
 
 CREATE TABLE ledger_unplaced (
-    num    BIGINT NOT NULL PRIMARY KEY,
-    org_id BYTEA  NOT NULL
+    org_id BYTEA  NOT NULL,
+    num    BIGINT NOT NULL,
+    PRIMARY KEY (org_id, num)
 );
 
 CREATE TABLE ledger_positions (

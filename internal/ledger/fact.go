@@ -1,0 +1,235 @@
+package ledger
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/id"
+)
+
+// Type is what kind of fact an entry tells. Clients ignore types they do not
+// know; the ledger itself refuses to write them.
+type Type string
+
+// The types. A change of meaning is a new type, never an edit of an old one.
+const (
+	MessageAccepted Type = "message.accepted"
+
+	DeliverySealed     Type = "delivery.sealed"
+	DeliveryAttempted  Type = "delivery.attempted"
+	DeliveryHeld       Type = "delivery.held"
+	DeliveryReleased   Type = "delivery.released"
+	DeliveryScheduled  Type = "delivery.scheduled"
+	DeliveryDeferred   Type = "delivery.deferred"
+	DeliveryRetried    Type = "delivery.retried"
+	DeliveryWaiting    Type = "delivery.waiting"
+	DeliveryDelivered  Type = "delivery.delivered"
+	DeliveryRead       Type = "delivery.read"
+	DeliveryFailed     Type = "delivery.failed"
+	DeliveryExpired    Type = "delivery.expired"
+	DeliveryCanceled   Type = "delivery.canceled"
+	DeliverySuppressed Type = "delivery.suppressed"
+
+	PickupCodeSent    Type = "pickup.code_sent"
+	PickupCodeRefused Type = "pickup.code_refused"
+	PickupOpened      Type = "pickup.opened"
+	PickupDownloaded  Type = "pickup.downloaded"
+	PickupRevoked     Type = "pickup.revoked"
+
+	NoticeSent   Type = "notice.sent"
+	NoticeFailed Type = "notice.failed"
+
+	OrgCreated   Type = "org.created"
+	OrgDestroyed Type = "org.destroyed"
+
+	DomainAdded    Type = "domain.added"
+	DomainVerified Type = "domain.verified"
+	DomainRemoved  Type = "domain.removed"
+
+	APIKeyCreated Type = "apikey.created"
+	APIKeyRevoked Type = "apikey.revoked"
+
+	PolicyPublished Type = "policy.published"
+
+	KeyCreated   Type = "key.created"
+	KeyRotated   Type = "key.rotated"
+	KeyDestroyed Type = "key.destroyed"
+)
+
+var types = map[Type]bool{
+	MessageAccepted: true,
+	DeliverySealed:  true, DeliveryAttempted: true, DeliveryHeld: true, DeliveryReleased: true,
+	DeliveryScheduled: true, DeliveryDeferred: true, DeliveryRetried: true, DeliveryWaiting: true,
+	DeliveryDelivered: true, DeliveryRead: true, DeliveryFailed: true, DeliveryExpired: true,
+	DeliveryCanceled: true, DeliverySuppressed: true,
+	PickupCodeSent: true, PickupCodeRefused: true, PickupOpened: true, PickupDownloaded: true, PickupRevoked: true,
+	NoticeSent: true, NoticeFailed: true,
+	OrgCreated: true, OrgDestroyed: true,
+	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
+	APIKeyCreated: true, APIKeyRevoked: true,
+	PolicyPublished: true,
+	KeyCreated:      true, KeyRotated: true, KeyDestroyed: true,
+}
+
+// PrivateLabel is the label of the sealed part of an entry; its row is the
+// entry's id. It is fixed for ever.
+const PrivateLabel = "ledger.private.v1"
+
+const (
+	leafVersion = 1
+	leafLimit   = 256 << 10
+	timeForm    = "2006-01-02T15:04:05.000000Z"
+)
+
+// Sealer is the data key that Private is sealed under: a *custody.DataKey.
+type Sealer interface {
+	ID() id.ID
+	Seal(label string, row id.ID, plaintext []byte) []byte
+}
+
+// Fact is something that happened, to be written with the act itself. Data is
+// a struct that stands in clear in the ledger for ever and so holds no content,
+// no name and no local part of an address. Private is a struct sealed under
+// Key, the data key of the object it tells of, and becomes unreadable with it.
+type Fact struct {
+	Type     Type
+	Message  id.ID // zero: about no message
+	Delivery id.ID // zero: about no delivery
+	At       time.Time
+	Data     any
+	Private  any
+	Key      Sealer
+}
+
+// Append writes one entry per fact into the ledger of the transaction's
+// organization, in the order given. Call it after the row the fact tells of is
+// locked or inserted: the entry's number is taken here, and the order of
+// numbers is the order of facts about one object.
+func Append(tx *db.Tx, facts ...Fact) error {
+	leaves := make([][]byte, len(facts))
+	for i := range facts {
+		leaf, err := encode(tx.Org(), &facts[i])
+		if err != nil {
+			return fmt.Errorf("ledger entry %s: %w", facts[i].Type, err)
+		}
+		leaves[i] = leaf
+	}
+	if len(facts) == 0 {
+		return nil
+	}
+	return insert(tx, facts, leaves)
+}
+
+const (
+	insertEntry    = `INSERT INTO ledger_entries (org_id, message_id, delivery_id, leaf) VALUES (?, ?, ?, ?)`
+	insertUnplaced = `INSERT INTO ledger_unplaced (org_id, num) VALUES (?, last_insert_rowid())`
+
+	// PostgreSQL counts per round trip, so all rows go in one. The identity
+	// column is filled after the sort, so numbers follow the order given.
+	insertAll = `WITH fresh AS (
+		INSERT INTO ledger_entries (org_id, message_id, delivery_id, leaf)
+		SELECT ?::bytea, m, d, l
+		FROM unnest(?::bytea[], ?::bytea[], ?::bytea[]) WITH ORDINALITY AS u (m, d, l, i) ORDER BY i
+		RETURNING org_id, num)
+	INSERT INTO ledger_unplaced (org_id, num) SELECT org_id, num FROM fresh`
+)
+
+func insert(tx *db.Tx, facts []Fact, leaves [][]byte) error {
+	if tx.Pick("one", "all") == "one" {
+		for i, leaf := range leaves {
+			if _, err := tx.Exec(insertEntry, tx.Org(), facts[i].Message, facts[i].Delivery, leaf); err != nil {
+				return fmt.Errorf("write ledger entry: %w", err)
+			}
+			if _, err := tx.Exec(insertUnplaced, tx.Org()); err != nil {
+				return fmt.Errorf("write ledger entry: %w", err)
+			}
+		}
+		return nil
+	}
+	messages, deliveries := make([][]byte, len(facts)), make([][]byte, len(facts))
+	for i := range facts {
+		messages[i], deliveries[i] = facts[i].Message[:], facts[i].Delivery[:]
+	}
+	if _, err := tx.Exec(insertAll, tx.Org(), messages, deliveries, leaves); err != nil {
+		return fmt.Errorf("write ledger entries: %w", err)
+	}
+	return nil
+}
+
+// encode gives the leaf: one line of JSON with its fields in this order and
+// empty ones left out. These bytes are what is stored, hashed and exported.
+func encode(org id.ID, f *Fact) ([]byte, error) {
+	if !types[f.Type] {
+		return nil, errors.New("no such type of entry")
+	}
+	if f.At.IsZero() {
+		return nil, errors.New("the fact has no time")
+	}
+	entry := id.New()
+	b := make([]byte, 0, 512)
+	b = append(b, `{"v":1,"id":"`...)
+	b = append(b, entry.Text(id.Event)...)
+	b = append(b, `","org":"`...)
+	b = append(b, org.Text(id.Org)...)
+	b = append(b, `","type":"`...)
+	b = append(b, f.Type...)
+	b = append(b, `","at":"`...)
+	b = f.At.UTC().AppendFormat(b, timeForm)
+	if !f.Message.IsZero() {
+		b = append(b, `","message_id":"`...)
+		b = append(b, f.Message.Text(id.Message)...)
+	}
+	if !f.Delivery.IsZero() {
+		b = append(b, `","delivery_id":"`...)
+		b = append(b, f.Delivery.Text(id.Delivery)...)
+	}
+	b = append(b, '"')
+	b, err := appendParts(b, entry, f)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, '}')
+	if len(b) > leafLimit {
+		return nil, errors.New("the entry has " + strconv.Itoa(len(b)) + " bytes, more than a ledger entry may have")
+	}
+	return b, nil
+}
+
+func appendParts(b []byte, entry id.ID, f *Fact) ([]byte, error) {
+	if f.Data != nil {
+		data, err := marshal(f.Data)
+		if err != nil {
+			return nil, fmt.Errorf("data: %w", err)
+		}
+		if s := string(data); s != "{}" && s != "null" {
+			b = append(append(b, `,"data":`...), data...)
+		}
+	}
+	if f.Private == nil {
+		return b, nil
+	}
+	if f.Key == nil {
+		return nil, errors.New("a private part needs a key")
+	}
+	plain, err := marshal(f.Private)
+	if err != nil {
+		return nil, fmt.Errorf("private part: %w", err)
+	}
+	b = append(b, `,"private":{"key":"`...)
+	b = append(b, f.Key.ID().Text(id.DataKey)...)
+	b = append(b, `","box":"`...)
+	b = base64.StdEncoding.AppendEncode(b, f.Key.Seal(PrivateLabel, entry, plain))
+	return append(b, `"}`...), nil
+}
+
+func marshal(v any) ([]byte, error) {
+	if err := checkPart(v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}

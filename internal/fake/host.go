@@ -125,7 +125,7 @@ func (h *host) note(line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	verb, _, _ := strings.Cut(line, " ")
-	ordinary := strings.EqualFold(verb, "EHLO") || line == "STARTTLS" || line == "QUIT"
+	ordinary := strings.EqualFold(verb, "EHLO") || line == "STARTTLS"
 	if !ordinary || len(h.clear) < transcriptLimit {
 		h.clear = append(h.clear, line)
 	}
@@ -187,8 +187,8 @@ func (n *Internet) AddHost(name string, b Behavior) error {
 // errPortTaken says that the SMTP port is in use on the next address.
 var errPortTaken = errors.New("the SMTP port is taken")
 
-// listenNext listens on the next free address of 127.23.0.0/24 and above.
-// The first listener chooses the port of all.
+// listenNext listens on the next free address from 127.23.2.1 on. The first
+// listener chooses the port of all.
 func (n *Internet) listenNext() (net.Listener, error) {
 	for range 20 {
 		n.nextAddr++
@@ -281,7 +281,8 @@ func (n *Internet) HostAddr(name string) string {
 }
 
 // Transcript lists the command lines that the hosts of domain received in
-// clear. Whatever is not EHLO, STARTTLS or QUIT ought not to be there.
+// clear, before TLS began. Whatever is not EHLO or STARTTLS ought not to be
+// there.
 func (n *Internet) Transcript(domain string) []string {
 	var out []string
 	for _, name := range n.zone.hosts(domain) {

@@ -102,7 +102,7 @@ func (s *session) bdat(rest string) error {
 	if s.b.Hang == HangData {
 		return s.hang()
 	}
-	s.chunked += size
+	s.chunked = min(s.chunked+min(size, s.b.size()+1), s.b.size()+1)
 	keep := len(s.rcpts) > 0 && s.chunked <= s.b.size()
 	if keep {
 		before := len(s.chunks)

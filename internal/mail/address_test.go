@@ -155,7 +155,7 @@ func TestParseMailbox(t *testing.T) {
 }
 
 // checkAddress holds what is true of everything ParseAddress accepts.
-func checkAddress(t interface{ Errorf(string, ...any) }, in string) {
+func checkAddress(t reporter, in string) {
 	a, err := ParseAddress(in)
 	if err != nil {
 		return

@@ -152,7 +152,7 @@ func TestHeaderValuesCannotInject(t *testing.T) {
 	}
 }
 
-func must(t testing.TB, s string) Address {
+func must(t reporter, s string) Address {
 	t.Helper()
 	a, err := ParseAddress(s)
 	if err != nil {
@@ -162,7 +162,7 @@ func must(t testing.TB, s string) Address {
 }
 
 // checkLines holds what is true of everything written by the setters.
-func checkLines(t interface{ Errorf(string, ...any) }, raw []byte) {
+func checkLines(t reporter, raw []byte) {
 	for _, line := range strings.SplitAfter(string(raw), "\r\n") {
 		if len(line) > hardLine+2 {
 			t.Errorf("a line of %d octets", len(line))

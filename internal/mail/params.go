@@ -49,7 +49,7 @@ func formatParam(name, value string) []string {
 // isAttrChar reports whether c needs no escape in an extended value (RFC 2231
 // section 7).
 func isAttrChar(c byte) bool {
-	return isAtext(rune(c)) && !strings.ContainsRune("*'%", rune(c))
+	return isAtext(rune(c)) && !strings.ContainsRune("*'%/?=", rune(c))
 }
 
 // typeField writes a field such as Content-Type, folded between parameters.

@@ -1,8 +1,6 @@
 package mail
 
-import (
-	"strings"
-)
+import "strings"
 
 // HasTrigger reports whether a decoded subject holds the literal, such as
 // "[secure]", in whatever ASCII case.
@@ -52,12 +50,15 @@ func subjectWithout(f field, literal string) (field, bool, error) {
 		return f, false, err
 	}
 	// What looked like text may decode to something else when written anew,
-	// the literal among it.
-	if again := DecodeText(out.value()); again != showable(rest) {
+	// the literal among it. Space beside words of an unknown charset may
+	// differ: who knows the charset sees none there.
+	if squeeze(DecodeText(out.value())) != squeeze(showable(rest)) {
 		out, err = literalField(f.name, showable(rest))
 	}
 	return out, true, err
 }
+
+func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
 
 // cutAll removes every occurrence of literal, those that appear by removing
 // one included, and the white space that would stand double in its place.

@@ -140,6 +140,7 @@ CREATE TABLE spool_messages (
     blob_id         BYTEA  NOT NULL,
     size            BIGINT NOT NULL,
     envelope_sealed BYTEA  NOT NULL,
+    header_sealed   BYTEA  NOT NULL,
     details_sealed  BYTEA  NOT NULL,
     sender_hmac     BYTEA  NOT NULL,
     sender_domain   TEXT   NOT NULL,
@@ -178,8 +179,7 @@ CREATE TABLE spool_unsettled (
     domain      TEXT   NOT NULL,
     state       TEXT   NOT NULL CHECK (state IN ('held', 'scheduled', 'ready', 'sending', 'deferred')),
     owner       BYTEA,
-    next_at     BIGINT NOT NULL,
-    delayed     BIGINT NOT NULL
+    next_at     BIGINT NOT NULL
 );
 CREATE INDEX spool_unsettled_due ON spool_unsettled (next_at) WHERE owner IS NULL AND state <> 'held';
 

@@ -1,0 +1,114 @@
+// Package seal makes artifacts: sealed bytes ready for one transport.
+//
+// Invariants:
+//   - A transport takes only an Artifact, and only this package and bounce
+//     make one. What is not an Artifact cannot be sent.
+//   - An artifact names the least grade of transport it may travel over. The
+//     original message travels only in an artifact of TLS, whose floor is
+//     never below verified; notices carry nothing of the message and need
+//     encrypted or better.
+//   - An artifact is a stream over what is stored encrypted. It is never
+//     stored itself.
+//   - Notices and codes are fixed texts: no subject, no content, no local part
+//     but the recipient's own address in To. They are never planned.
+package seal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+)
+
+// Body is a complete RFC 5322 message that can be read as often as needed.
+type Body struct {
+	Size     int64 // octets, as opened
+	EightBit bool  // has octets above 127 (RFC 6152)
+	UTF8     bool  // has non-ASCII header fields (RFC 6532)
+	Open     func(context.Context) (io.ReadCloser, error)
+}
+
+// Artifact is sealed mail for one recipient. Only this package fills one in.
+type Artifact struct {
+	from, to   mail.Address
+	floor      policy.Grade
+	requireTLS bool
+	body       Body
+}
+
+// From is the envelope sender; the zero address stands for the null sender.
+func (a *Artifact) From() mail.Address { return a.from }
+
+// To is the one recipient.
+func (a *Artifact) To() mail.Address { return a.to }
+
+// Floor is the least grade of transport this may travel over.
+func (a *Artifact) Floor() policy.Grade { return a.floor }
+
+// RequireTLS asks the next hop for REQUIRETLS (RFC 8689).
+func (a *Artifact) RequireTLS() bool { return a.requireTLS }
+
+// Size is the number of octets, as declared with SIZE (RFC 1870).
+func (a *Artifact) Size() int64 { return a.body.Size }
+
+// EightBit reports whether the peer must offer 8BITMIME or the artifact be
+// read re-encoded.
+func (a *Artifact) EightBit() bool { return a.body.EightBit }
+
+// UTF8 reports whether the peer must offer SMTPUTF8 (RFC 6531 section 3.4).
+func (a *Artifact) UTF8() bool {
+	return a.body.UTF8 || a.from.NeedsSMTPUTF8() || a.to.NeedsSMTPUTF8()
+}
+
+// Open gives the bytes from the start: CRLF line ends, not dot-stuffed.
+func (a *Artifact) Open(ctx context.Context) (io.ReadCloser, error) { return a.body.Open(ctx) }
+
+// OpenSevenBit gives the bytes with every 8-bit part re-encoded, for a peer
+// without 8BITMIME (RFC 6152 section 3). It fails where the MIME structure
+// does not parse.
+func (a *Artifact) OpenSevenBit(ctx context.Context) (io.ReadCloser, error) {
+	r, err := a.body.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	buffered := bufio.NewReader(r)
+	h, err := mail.ParseHeader(buffered)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	h, body, err := mail.ToSevenBit(h, buffered, a.body.Size)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(h.Bytes()), body), r}, nil
+}
+
+// TLS seals by enforced transport: the message as it was accepted, over
+// nothing less than floor.
+func TLS(from, to mail.Address, floor policy.Grade, requireTLS bool, body Body) *Artifact {
+	return &Artifact{from: from, to: to, floor: max(floor, policy.Verified), requireTLS: requireTLS, body: body}
+}
+
+// Report carries a DSN or a delay notice. Only package bounce calls it.
+func Report(to mail.Address, floor policy.Grade, text []byte) *Artifact {
+	return notice(to, floor, text)
+}
+
+// notice has the null sender, so that it can never be answered by a bounce
+// (RFC 5321 section 4.5.5).
+func notice(to mail.Address, floor policy.Grade, text []byte) *Artifact {
+	return &Artifact{to: to, floor: max(floor, policy.Encrypted), body: Body{
+		Size: int64(len(text)),
+		UTF8: to.NeedsSMTPUTF8(),
+		Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(text)), nil
+		},
+	}}
+}

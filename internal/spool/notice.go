@@ -1,0 +1,150 @@
+package spool
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+)
+
+// Kinds of notices that are not the seal of a delivery themselves.
+const (
+	KindCode  = "code"  // a portal code
+	KindDelay = "delay" // the sender learns that a delivery is late
+	KindDSN   = "dsn"   // the sender learns that a delivery failed
+)
+
+// Notice is mail of a fixed text that is waiting to be sent.
+type Notice struct {
+	ID, Org           id.ID
+	Message, Delivery id.ID
+	Kind              string
+	Once              string // at most one notice of this name is ever made
+	Key               *custody.DataKey
+	To                mail.Address
+	Text              private.Bytes // the complete mail
+	Attempts          int
+	CreatedAt         time.Time
+	ExpiresAt         time.Time
+}
+
+type wireNotice struct {
+	To   string `json:"t"`
+	Text []byte `json:"x"`
+}
+
+// noticeFact is the clear part of notice.sent and notice.failed.
+type noticeFact struct {
+	Notice   string `json:"notice"`
+	Kind     string `json:"kind"`
+	Domain   string `json:"domain"`
+	Reason   string `json:"reason,omitempty"`
+	Evidence any    `json:"evidence,omitempty"`
+}
+
+// PostNotice queues a notice, at once and ahead of all other mail, unless one
+// with the same Once exists. Only pickup and bounce call it.
+func PostNotice(tx *db.Tx, n Notice, owner id.ID) (posted bool, err error) {
+	text, err := json.Marshal(wireNotice{n.To.Reveal(), n.Text.Reveal()})
+	if err != nil {
+		return false, err
+	}
+	var own any
+	if !owner.IsZero() {
+		own = owner
+	}
+	rows, err := tx.Exec(`INSERT INTO spool_notices
+		(id, org_id, kind, message_id, delivery_id, once, key_id, sealed, domain, state, owner, attempts, next_at, expires_at, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready', ?, 0, ?, ?, ?) ON CONFLICT (once) DO NOTHING`,
+		n.ID, n.Org, n.Kind, n.Message, n.Delivery, n.Once, n.Key.ID, n.Key.Seal(labelNotice, n.ID, text), n.To.Domain(),
+		own, clock.Micros(n.CreatedAt), clock.Micros(n.ExpiresAt), clock.Micros(n.CreatedAt))
+	return rows == 1, err
+}
+
+// TakeNotices gives up to limit due notices to a run.
+func TakeNotices(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
+	rows, err := tx.Query(tx.Pick(
+		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (
+			SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?)
+		 RETURNING id, org_id, message_id, domain`,
+		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (
+			SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?
+			FOR UPDATE SKIP LOCKED)
+		 RETURNING id, org_id, message_id, domain`), run, clock.Micros(now), limit)
+	return scanItems(rows, err, true)
+}
+
+// LoadNotice opens a notice.
+func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
+	n := Notice{ID: notice, Org: tx.Org()}
+	var keyID id.ID
+	var sealed []byte
+	var expires, created int64
+	err := tx.Row(`SELECT kind, message_id, delivery_id, key_id, sealed, attempts, expires_at, created_at
+		FROM spool_notices WHERE org_id = ? AND id = ?`, tx.Org(), notice).
+		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Attempts, &expires, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return n, noDelivery
+	}
+	if err != nil {
+		return n, err
+	}
+	n.ExpiresAt, n.CreatedAt = clock.FromMicros(expires), clock.FromMicros(created)
+	if n.Key, err = c.DataKey(tx, keyID); err != nil {
+		return n, err
+	}
+	text, err := n.Key.Open(labelNotice, n.ID, sealed)
+	if err != nil {
+		return n, err
+	}
+	var w wireNotice
+	if err := json.Unmarshal(text, &w); err != nil {
+		return n, errors.New("stored notice does not parse")
+	}
+	n.Text = private.NewBytes(w.Text)
+	n.To, err = mail.ParseAddress(w.To)
+	return n, err
+}
+
+// StartNotice begins an attempt at a notice.
+func StartNotice(tx *db.Tx, it Item, run id.ID) (bool, error) {
+	n, err := tx.Exec("UPDATE spool_notices SET state = 'sending' WHERE id = ? AND state = 'ready' AND owner = ?", it.ID, run)
+	return n == 1, err
+}
+
+// FinishNotice records the outcome of an attempt at a notice. What is settled
+// keeps its row, so that it is never made twice, and loses its text.
+func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
+	rows, err := tx.Exec(`UPDATE spool_notices SET state = ?, owner = NULL, next_at = ?, attempts = attempts + 1
+		WHERE id = ? AND owner = ? AND state IN ('ready', 'sending')`, string(o.State), clock.Micros(o.NextAt), n.ID, run)
+	if err != nil || rows == 0 || o.State == Deferred {
+		return rows == 1, err
+	}
+	if _, err := tx.Exec("UPDATE spool_notices SET sealed = ? WHERE id = ?", []byte{}, n.ID); err != nil {
+		return false, err
+	}
+	fact := noticeFact{Notice: n.ID.Text(id.Notice), Kind: n.Kind, Domain: n.To.Domain(), Reason: o.Reason}
+	t := ledger.NoticeFailed
+	if o.State == Delivered {
+		t = ledger.NoticeSent
+	}
+	if o.Attempt != nil {
+		fact.Evidence = o.Attempt.Evidence
+	}
+	return true, ledger.Append(tx, ledger.Fact{Type: t, Message: n.Message, Delivery: n.Delivery, At: o.At, Data: fact})
+}
+
+// NoticeFloor is the least grade for notices about a delivery: its plan's.
+func NoticeFloor(tx *db.Tx, delivery id.ID) (policy.Grade, error) {
+	d, err := LoadDelivery(tx, nil, delivery)
+	return d.Plan.NoticeFloor, err
+}

@@ -1,0 +1,262 @@
+package spool
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+)
+
+// Attempt is one try to hand a delivery or notice to a peer.
+type Attempt struct {
+	Number   int
+	Seal     policy.Seal
+	Result   string // delivered, temporary, permanent, unknown, weak
+	Host     string // the MX that answered, or empty
+	Code     int    // SMTP reply code, or 0
+	Enhanced string // enhanced status (RFC 3463), or empty
+	Reply    private.String
+	Evidence any // of the transport; clear, a struct
+	Began    time.Time
+}
+
+// Results of attempts.
+const (
+	ResultDelivered = "delivered"
+	ResultTemporary = "temporary"
+	ResultPermanent = "permanent"
+	ResultUnknown   = "unknown"
+	ResultWeak      = "weak" // the transport proved weaker than the floor; nothing was sent
+)
+
+// attemptedFact is the clear part of delivery.attempted.
+type attemptedFact struct {
+	Number   int         `json:"number"`
+	Seal     policy.Seal `json:"seal,omitempty"`
+	Result   string      `json:"result"`
+	Reason   string      `json:"reason,omitempty"`
+	Host     string      `json:"host,omitempty"`
+	Code     int         `json:"code,omitempty"`
+	Enhanced string      `json:"enhanced,omitempty"`
+	Micros   int64       `json:"duration_us,omitempty"`
+	Evidence any         `json:"evidence,omitempty"`
+}
+
+// attemptedPrivate is its sealed part: peers quote addresses in replies.
+type attemptedPrivate struct {
+	Reply string `json:"reply"`
+}
+
+// sealedFact is the clear part of delivery.sealed.
+type sealedFact struct {
+	Seal  policy.Seal  `json:"seal"`
+	Floor policy.Grade `json:"floor"`
+	Rule  string       `json:"rule,omitempty"`
+}
+
+// Outcome is how an attempt, or the decision not to make one, left a delivery.
+type Outcome struct {
+	State   State // deferred or a settled one
+	Reason  string
+	Grade   policy.Grade // of the transport that took it
+	NextAt  time.Time    // when deferred
+	At      time.Time
+	Attempt *Attempt // nil when nothing was attempted
+}
+
+// Take gives up to limit due deliveries to a run. It looks across all
+// organizations: queues belong to destinations.
+func Take(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
+	rows, err := tx.Query(tx.Pick(
+		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (
+			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
+			ORDER BY next_at LIMIT ?)
+		 RETURNING delivery_id, org_id, message_id, domain`,
+		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (
+			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
+			ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED)
+		 RETURNING delivery_id, org_id, message_id, domain`), run, clock.Micros(now), limit)
+	return scanItems(rows, err, false)
+}
+
+func scanItems(rows *sql.Rows, err error, notice bool) ([]Item, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []Item
+	for rows.Next() {
+		it := Item{Notice: notice}
+		if err := rows.Scan(&it.ID, &it.Org, &it.Message, &it.Domain); err != nil {
+			return nil, err
+		}
+		all = append(all, it)
+	}
+	return all, rows.Err()
+}
+
+// Release gives ready deliveries that a run will not attempt back to whoever
+// takes them next.
+func Release(tx *db.Tx, run id.ID) error {
+	if _, err := tx.Exec("UPDATE spool_unsettled SET owner = NULL WHERE owner = ? AND state = 'ready'", run); err != nil {
+		return err
+	}
+	_, err := tx.Exec("UPDATE spool_notices SET owner = NULL WHERE owner = ? AND state = 'ready'", run)
+	return err
+}
+
+// Abandoned lists what a dead run was sending: the outcome of those attempts
+// is unknown.
+func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
+	rows, err := tx.Query(`SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled
+		WHERE owner = ? AND state = 'sending' LIMIT ?`, run, limit)
+	items, err := scanItems(rows, err, false)
+	if err != nil {
+		return nil, err
+	}
+	rows, err = tx.Query(`SELECT id, org_id, message_id, domain FROM spool_notices
+		WHERE owner = ? AND state = 'sending' LIMIT ?`, run, limit)
+	notices, err := scanItems(rows, err, true)
+	return append(items, notices...), err
+}
+
+// Start begins an attempt: no row, no attempt. It records which seal was
+// applied.
+func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, at time.Time) (bool, error) {
+	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE delivery_id = ? AND state = 'ready' AND owner = ?", it.ID, run)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	if _, err := tx.Exec("UPDATE spool_deliveries SET seal = ?, final = 1 WHERE id = ?", string(seal), it.ID); err != nil {
+		return false, err
+	}
+	floor := plan.Floor
+	if seal != policy.TLS {
+		floor = plan.NoticeFloor
+	}
+	return true, ledger.Append(tx, ledger.Fact{Type: ledger.DeliverySealed, Message: it.Message, Delivery: it.ID, At: at,
+		Data: sealedFact{seal, floor, plan.Rule}})
+}
+
+// Finish records an outcome, if the run still holds the delivery. key seals
+// the peer's reply; it may be nil when there is none.
+func Finish(tx *db.Tx, it Item, run id.ID, key *custody.DataKey, o Outcome) (bool, error) {
+	var n int64
+	var err error
+	if o.State == Deferred {
+		n, err = tx.Exec(`UPDATE spool_unsettled SET state = 'deferred', owner = NULL, next_at = ?
+			WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`, clock.Micros(o.NextAt), it.ID, run)
+	} else {
+		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')", it.ID, run)
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	if err := finishRecord(tx, it, o); err != nil {
+		return false, err
+	}
+	if o.Attempt != nil {
+		if err := appendAttempt(tx, it, key, o); err != nil {
+			return false, err
+		}
+	}
+	fact := stateFact{Domain: it.Domain, Reason: o.Reason}
+	if o.Attempt != nil {
+		fact.Seal = o.Attempt.Seal
+	}
+	return true, ledger.Append(tx, ledger.Fact{Type: ledger.Type("delivery." + string(o.State)), Message: it.Message, Delivery: it.ID, At: o.At, Data: fact})
+}
+
+func finishRecord(tx *db.Tx, it Item, o Outcome) error {
+	tried := 0
+	if o.Attempt != nil {
+		tried = 1
+	}
+	var settled, settledAt any
+	if o.State.Settled() {
+		settled, settledAt = string(o.State), clock.Micros(o.At)
+	}
+	grade := ""
+	if o.Grade > policy.None {
+		grade = o.Grade.String()
+	}
+	_, err := tx.Exec(`UPDATE spool_deliveries SET settled = ?, settled_at = ?, grade = ?, reason = ?, attempts = attempts + ?
+		WHERE id = ?`, settled, settledAt, grade, o.Reason, tried, it.ID)
+	return err
+}
+
+func appendAttempt(tx *db.Tx, it Item, key *custody.DataKey, o Outcome) error {
+	a := o.Attempt
+	f := ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: o.At, Data: attemptedFact{
+		Number: a.Number, Seal: a.Seal, Result: a.Result, Reason: o.Reason, Host: a.Host, Code: a.Code,
+		Enhanced: a.Enhanced, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: a.Evidence,
+	}}
+	if key != nil && !a.Reply.Empty() {
+		f.Key, f.Private = key, attemptedPrivate{a.Reply.Reveal()}
+	}
+	return ledger.Append(tx, f)
+}
+
+// TakeOver records that the outcome of a dead run's attempt is unknown and
+// makes the delivery or notice ready for anybody.
+func TakeOver(ctx context.Context, d *db.DB, it Item, dead id.ID, at time.Time) error {
+	return d.Write(ctx, it.Org, func(tx *db.Tx) error {
+		if it.Notice {
+			_, err := tx.Exec(`UPDATE spool_notices SET state = 'ready', owner = NULL, attempts = attempts + 1
+				WHERE id = ? AND owner = ? AND state = 'sending'`, it.ID, dead)
+			return err
+		}
+		n, err := tx.Exec(`UPDATE spool_unsettled SET state = 'ready', owner = NULL
+			WHERE delivery_id = ? AND owner = ? AND state = 'sending'`, it.ID, dead)
+		if err != nil || n == 0 {
+			return err
+		}
+		if _, err := tx.Exec("UPDATE spool_deliveries SET attempts = attempts + 1, reason = ? WHERE id = ?", ReasonUnknown, it.ID); err != nil {
+			return err
+		}
+		var number int
+		if err := tx.Row("SELECT attempts FROM spool_deliveries WHERE id = ?", it.ID).Scan(&number); err != nil {
+			return err
+		}
+		return ledger.Append(tx, ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: at,
+			Data: attemptedFact{Number: number, Result: ResultUnknown, Reason: "node_died"}})
+	})
+}
+
+// MarkRead moves a waiting delivery to read; it does nothing to others.
+func MarkRead(tx *db.Tx, message, delivery id.ID, at time.Time) error {
+	return leaveWaiting(tx, message, delivery, Read, "", at)
+}
+
+// ExpireWaiting moves a waiting delivery that nobody read in time to expired.
+func ExpireWaiting(tx *db.Tx, message, delivery id.ID, at time.Time) error {
+	return leaveWaiting(tx, message, delivery, Expired, ReasonLinkExpired, at)
+}
+
+func leaveWaiting(tx *db.Tx, message, delivery id.ID, to State, reason string, at time.Time) error {
+	n, err := tx.Exec("UPDATE spool_deliveries SET settled = ?, settled_at = ?, reason = ? WHERE org_id = ? AND id = ? AND settled = 'waiting'",
+		string(to), clock.Micros(at), reason, tx.Org(), delivery)
+	if err != nil || n == 0 {
+		return err
+	}
+	return ledger.Append(tx, ledger.Fact{Type: ledger.Type("delivery." + string(to)), Message: message, Delivery: delivery, At: at,
+		Data: stateFact{Reason: reason, Seal: policy.Portal}})
+}
+
+// Plan writes a narrowed plan, after release or a later decision.
+func replan(tx *db.Tx, delivery id.ID, plan policy.Plan) error {
+	text, err := json.Marshal(plan)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec("UPDATE spool_deliveries SET plan = ? WHERE org_id = ? AND id = ?", string(text), tx.Org(), delivery)
+	return err
+}

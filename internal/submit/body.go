@@ -1,0 +1,64 @@
+package submit
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/sealpost/sealpost/internal/fault"
+)
+
+// keepInMemory is up to which size a body is handed to the engine in memory
+// instead of being read and decrypted again.
+const keepInMemory = 64 << 10
+
+// inspected passes a body through, counts it and remembers what the transport
+// must know of it.
+type inspected struct {
+	r        io.Reader
+	limit    int64
+	size     int64
+	eightBit bool
+	over     bool
+	copied   []byte
+	whole    bool // copied holds everything so far
+	started  bool
+}
+
+func (b *inspected) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if !b.started {
+		b.started, b.whole = true, true
+	}
+	b.size += int64(n)
+	if b.size > b.limit {
+		b.over = true
+		return n, errTooLarge
+	}
+	if !b.eightBit {
+		b.eightBit = bytes.IndexFunc(p[:n], func(r rune) bool { return r > 127 }) >= 0
+	}
+	if b.whole = b.whole && b.size <= keepInMemory; b.whole {
+		b.copied = append(b.copied, p[:n]...)
+	} else {
+		b.copied = nil
+	}
+	return n, err
+}
+
+// kept is the body if it was small, else nil.
+func (b *inspected) kept() []byte {
+	if !b.whole {
+		return nil
+	}
+	return b.copied
+}
+
+var errTooLarge = fault.New(fault.TooLarge, "message_too_large", "The message is larger than this server accepts.")
+
+// fault tells which limit a failed read met; other errors pass.
+func (b *inspected) fault(err error) error {
+	if b.over {
+		return errTooLarge
+	}
+	return err
+}

@@ -1,0 +1,434 @@
+// Package submit is the front door: every source hands its drafts to Accept,
+// and only Accept adds to the spool.
+//
+// Invariants:
+//   - Accept returns success only after the message, its deliveries, its body,
+//     its data key and its ledger entries are committed together.
+//   - Accept never waits for the network. It decides by what is known; the
+//     seal in its answer is a forecast.
+//   - What is refused leaves nothing behind.
+//   - A blind copy shows nowhere: the header loses Bcc before it is stored.
+//   - The same idempotency key with the same request gives the same answer and
+//     accepts nothing twice.
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/auth"
+	"github.com/sealpost/sealpost/internal/blob"
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/spool"
+)
+
+// Draft is what a source hands in.
+type Draft struct {
+	Principal  auth.Principal
+	Source     string       // spool.FromAPI, FromSMTP, FromRelay
+	Sender     mail.Address // of the envelope; zero for the null sender
+	Recipients []mail.Address
+	Message    io.Reader // RFC 5322, CRLF line ends
+	Protocol   string    // for the Received field: HTTP, ESMTPSA, …
+	EHLO       string    // as the client said it, or empty
+
+	Purpose    policy.Purpose // as the caller states it, or empty
+	Seal       policy.Seal    // removes all others, or empty
+	RequireTLS bool
+	SendAt     time.Time // zero for now
+	ExpiresAt  time.Time // zero for the default
+	Tags       []private.String
+	Metadata   []spool.Pair
+
+	IdempotencyKey private.String // or empty
+	RequestHash    []byte         // of the whole request; only with a key
+}
+
+// Receipt is the answer to an accepted draft.
+type Receipt struct {
+	Message    id.ID
+	Deliveries []Forecast
+	Repeated   bool // the answer to an earlier request of the same key
+}
+
+// Forecast is what will happen to one delivery as things look now.
+type Forecast struct {
+	Delivery  id.ID
+	Recipient mail.Address
+	Seal      policy.Seal
+	Final     bool
+	Grade     policy.Grade // expected of the transport
+	Rule      string
+	Reason    string   // sentence for people
+	Reasons   []string // all of them
+	State     spool.State
+}
+
+// Config bounds what is accepted.
+type Config struct {
+	Hostname          string
+	MaxSize           int64 // octets of a message
+	MaxRecipients     int
+	MessagesPerMinute int // of an organization that has no limit of its own; 0 for none
+	ExpireAfter       time.Duration
+	IdempotencyTTL    time.Duration
+}
+
+// Deps are what the front door needs.
+type Deps struct {
+	Config
+	DB       *db.DB
+	Custody  *custody.Custody
+	Blob     *blob.Store
+	Accounts *account.Accounts
+	Clock    clock.Clock
+	Log      *slog.Logger
+	// Posture gives what is known of a domain, never asking the network.
+	Posture func(ctx context.Context, domain string) policy.Posture
+	// Reserve gives the run that will attempt n deliveries at once, or zero
+	// when this node does not deliver or its memory is full.
+	Reserve func(n int) id.ID
+	// Push hands accepted work to that run; of the n reserved, as many as were
+	// accepted. None gives the reservation back.
+	Push func(reserved int, work []spool.Work)
+}
+
+// Door is the front door of one node.
+type Door struct {
+	Deps
+	orgs orgCache
+}
+
+// New gives the front door.
+func New(d Deps) *Door { return &Door{Deps: d} }
+
+// Accept takes a draft for good, or refuses it.
+func (d *Door) Accept(ctx context.Context, draft Draft) (Receipt, error) {
+	org, err := d.admit(ctx, draft)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if !draft.IdempotencyKey.Empty() {
+		if r, found, err := d.answered(ctx, draft); found || err != nil {
+			return r, err
+		}
+	}
+	if !org.allow(d.Clock.Now()) {
+		return Receipt{}, fault.New(fault.TooMany, "rate_limited", "Your organization sends more than its limit per minute. Try again in a minute.")
+	}
+	p, err := d.prepare(ctx, draft, org)
+	if err != nil {
+		return Receipt{}, err
+	}
+	defer p.staged.Close()
+	return d.commit(ctx, draft, p)
+}
+
+// Preview says what Accept would do, and stores nothing.
+func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
+	org, err := d.admit(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := d.open(draft, org)
+	if err != nil {
+		return nil, err
+	}
+	body := &inspected{r: opened.Body, limit: d.MaxSize - int64(len(opened.Header.Bytes()))}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return nil, body.fault(err)
+	}
+	deliveries, _ := d.decide(ctx, draft, org, opened, body.size, d.Clock.Now())
+	return forecasts(deliveries), nil
+}
+
+// admit checks what needs no look at the message.
+func (d *Door) admit(ctx context.Context, draft Draft) (*orgFacts, error) {
+	if !draft.Principal.May(auth.Send) {
+		return nil, fault.New(fault.Denied, "scope_missing", "This key may not send messages.")
+	}
+	org, err := d.orgs.get(ctx, d, draft.Principal.Org)
+	if err != nil {
+		return nil, err
+	}
+	if org.destroyed {
+		return nil, fault.New(fault.Denied, "org_destroyed", "This organization's keys are destroyed; it can send nothing.")
+	}
+	if len(draft.Recipients) == 0 {
+		return nil, fault.New(fault.Invalid, "no_recipient", "The message has no recipient.").At("/to")
+	}
+	if len(draft.Recipients) > d.MaxRecipients {
+		return nil, fault.Newf(fault.TooLarge, "too_many_recipients", "A message can have at most %d recipients.", d.MaxRecipients).At("/to")
+	}
+	if !draft.Sender.IsZero() && !org.domains[draft.Sender.Domain()] {
+		return nil, notOurs
+	}
+	return org, d.checkTimes(draft)
+}
+
+var notOurs = fault.New(fault.Denied, "sender_not_verified",
+	"The sender's domain is not a verified domain of your organization. \"sealpost domain add\" and \"sealpost domain verify\" make it one.").At("/from")
+
+// maxAhead is how far ahead a message can be scheduled.
+const maxAhead = 366 * 24 * time.Hour
+
+func (d *Door) checkTimes(draft Draft) error {
+	now := d.Clock.Now()
+	if draft.SendAt.After(now.Add(maxAhead)) {
+		return fault.New(fault.Invalid, "send_at_too_far", "send_at can be at most a year ahead.").At("/send_at")
+	}
+	start := now
+	if draft.SendAt.After(now) {
+		start = draft.SendAt
+	}
+	if !draft.ExpiresAt.IsZero() && !draft.ExpiresAt.After(start) {
+		return fault.New(fault.Invalid, "expires_too_soon", "expires_at must be later than now and than send_at.").At("/expires_at")
+	}
+	return nil
+}
+
+// open reads the header and authorizes what it says.
+func (d *Door) open(draft Draft, org *orgFacts) (*mail.Submitted, error) {
+	now := d.Clock.Now()
+	m, err := mail.Submission(draft.Message, mail.Given{Domain: d.messageIDDomain(draft), Now: now})
+	if err != nil {
+		return nil, err
+	}
+	if m.Received >= maxReceived {
+		return nil, fault.Newf(fault.Refused, "loop", "The message has passed %d servers already: it runs in a loop.", m.Received)
+	}
+	if len(m.From) == 0 {
+		return nil, fault.New(fault.Invalid, "bad_from", "The message's From field is missing or cannot be read.").At("/from")
+	}
+	for _, f := range m.From {
+		if !org.domains[f.Address.Domain()] {
+			return nil, notOurs
+		}
+	}
+	return m, nil
+}
+
+// maxReceived is when a message is taken to run in a loop (RFC 5321 section
+// 6.3 asks for a large limit, normally at least 100 was meant; mail that has
+// passed 50 servers inside one organization is lost already).
+const maxReceived = 50
+
+func (d *Door) messageIDDomain(draft Draft) string {
+	if !draft.Sender.IsZero() {
+		return draft.Sender.Domain()
+	}
+	return d.Hostname
+}
+
+type prepared struct {
+	message    spool.Message
+	deliveries []spool.Delivery
+	staged     *blob.Staged
+	rows       *spool.Prepared
+	body       []byte // the whole body if it is small enough to stay in memory
+}
+
+// prepare does everything that needs no transaction: reads the message,
+// encrypts it and decides.
+func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepared, error) {
+	opened, err := d.open(draft, org)
+	if err != nil {
+		return nil, err
+	}
+	now := d.Clock.Now()
+	key, err := d.Custody.NewDataKey(draft.Principal.Org)
+	if err != nil {
+		return nil, err
+	}
+	m := spool.Message{
+		ID: id.New(), Org: draft.Principal.Org, Client: draft.Principal.Client, Source: draft.Source, Key: key, Blob: id.New(),
+		PolicyVersion: org.policyVersion, CreatedAt: now, SendAt: now,
+	}
+	if err := opened.Header.Prepend("Received", mail.Received(mail.Trace{
+		EHLO: draft.EHLO, By: d.Hostname, Protocol: draft.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
+		return nil, err
+	}
+	body := &inspected{r: opened.Body, limit: d.MaxSize - int64(len(opened.Header.Bytes()))}
+	staged, err := d.Blob.Stage(key, m.Blob, body)
+	if err != nil {
+		return nil, body.fault(err)
+	}
+	p := &prepared{staged: staged, body: body.kept()}
+	if err := d.fill(ctx, p, m, draft, org, opened, body); err != nil {
+		return nil, errors.Join(err, staged.Close())
+	}
+	return p, nil
+}
+
+// fill decides and seals, once the body's size is known.
+func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Draft, org *orgFacts, opened *mail.Submitted, body *inspected) error {
+	if draft.SendAt.After(m.CreatedAt) {
+		m.SendAt = draft.SendAt
+	}
+	m.ExpiresAt = m.SendAt.Add(d.ExpireAfter)
+	if !draft.ExpiresAt.IsZero() {
+		m.ExpiresAt = draft.ExpiresAt
+	}
+	deliveries, err := d.decide(ctx, draft, org, opened, body.size, m.CreatedAt)
+	if err != nil {
+		return err
+	}
+	m.Purpose = policy.Generic
+	for i := range deliveries {
+		dl := &deliveries[i]
+		dl.Org, dl.Message, dl.CreatedAt, dl.NextAt = m.Org, m.ID, m.CreatedAt, m.SendAt
+		if dl.State == spool.Ready && m.SendAt.After(m.CreatedAt) {
+			dl.State, dl.Reason = spool.Scheduled, spool.ReasonScheduled
+		}
+		if dl.Plan.Purpose.StricterThan(m.Purpose) {
+			m.Purpose = dl.Plan.Purpose
+		}
+		for _, trigger := range dl.Plan.Triggers {
+			if _, err := mail.RemoveTrigger(&opened.Header, trigger); err != nil {
+				return err
+			}
+		}
+	}
+	m.Header = opened.Header.Bytes()
+	m.Size = int64(len(m.Header)) + body.size
+	m.Envelope = spool.Envelope{Sender: draft.Sender, RequireTLS: draft.RequireTLS, EightBit: body.eightBit, UTF8: mail.NeedsSMTPUTF8(opened.Header)}
+	m.Details = spool.Details{From: private.NewString(opened.Header.Get("From")),
+		Subject: private.NewString(mail.DecodeText(opened.Header.Get("Subject"))), Tags: draft.Tags, Metadata: draft.Metadata}
+	p.message, p.deliveries = m, deliveries
+	p.rows, err = spool.Prepare(m, deliveries, "", func(address string) ([]byte, error) {
+		return d.Custody.Index(m.Org, spool.IndexAddress, address)
+	})
+	return err
+}
+
+// decide makes one delivery per distinct recipient.
+func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, size int64, now time.Time) ([]spool.Delivery, error) {
+	facts := policy.Facts{
+		Sender: draft.Sender, Purpose: draft.Purpose, DefaultPurpose: policy.Purpose(draft.Principal.DefaultPurpose),
+		Subject: opened.Subject, Headers: org.headers(opened.Header), Size: size,
+		RequestSeal: draft.Seal, RequireTLS: draft.RequireTLS,
+	}
+	if facts.Sender.IsZero() {
+		facts.Sender = opened.From[0].Address
+	}
+	var all []spool.Delivery
+	seen := map[string]bool{}
+	refused := 0
+	for _, to := range draft.Recipients {
+		if seen[to.Normal()] {
+			continue
+		}
+		seen[to.Normal()] = true
+		facts.Recipient, facts.Posture = to, d.Posture(ctx, to.Domain())
+		plan := policy.Decide(org.policy, facts)
+		dl := spool.Delivery{ID: id.New(), Recipient: to, Plan: plan, Seal: plan.Forecast, State: spool.Ready, CreatedAt: now}
+		switch {
+		case plan.Refuse != "":
+			dl.State, dl.Reason, dl.Seal = spool.Failed, spool.ReasonPolicyRefused, ""
+			refused++
+		case plan.Hold != "":
+			dl.State, dl.Reason = spool.Held, spool.ReasonHeld
+		}
+		all = append(all, dl)
+	}
+	if refused == len(all) {
+		return all, fault.New(fault.Refused, "refused_by_policy", "Your organization's policy refuses this message: "+all[0].Plan.Refuse)
+	}
+	return all, nil
+}
+
+// commit writes everything in one transaction and hands the work over.
+func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, error) {
+	ready := 0
+	for _, dl := range p.deliveries {
+		if dl.State == spool.Ready {
+			ready++
+		}
+	}
+	receipt := Receipt{Message: p.message.ID, Deliveries: forecasts(p.deliveries)}
+	answer, err := d.sealAnswer(draft, p, receipt)
+	if err != nil {
+		return Receipt{}, err
+	}
+	run := d.Reserve(ready)
+	err = d.DB.Write(context.WithoutCancel(ctx), p.message.Org, func(tx *db.Tx) error {
+		if answer != nil {
+			if err := answer.insert(tx, p.message.CreatedAt.Add(-d.IdempotencyTTL)); err != nil {
+				return err
+			}
+		}
+		if err := d.Custody.SaveDataKey(tx, p.message.Key); err != nil {
+			return err
+		}
+		if err := p.staged.Save(tx); err != nil {
+			return err
+		}
+		return p.rows.Insert(tx, run)
+	})
+	if errors.Is(err, errAnswered) {
+		d.giveBack(run, ready)
+		r, _, err := d.answered(ctx, draft)
+		return r, err
+	}
+	if err != nil {
+		d.giveBack(run, ready)
+		return Receipt{}, fmt.Errorf("accept: %w", err)
+	}
+	if !run.IsZero() {
+		d.Push(ready, p.work())
+	}
+	return receipt, nil
+}
+
+func (d *Door) giveBack(run id.ID, n int) {
+	if !run.IsZero() {
+		d.Push(n, nil)
+	}
+}
+
+// work gives what is ready to the engine, with the message still in memory.
+func (p *prepared) work() []spool.Work {
+	var all []spool.Work
+	for i := range p.deliveries {
+		dl := &p.deliveries[i]
+		if dl.State != spool.Ready {
+			continue
+		}
+		all = append(all, spool.Work{
+			Item:    spool.Item{ID: dl.ID, Org: dl.Org, Message: dl.Message, Domain: dl.Recipient.Domain()},
+			Message: &p.message, Delivery: dl, Body: p.body,
+		})
+	}
+	return all
+}
+
+func forecasts(deliveries []spool.Delivery) []Forecast {
+	all := make([]Forecast, 0, len(deliveries))
+	for _, dl := range deliveries {
+		f := Forecast{Delivery: dl.ID, Recipient: dl.Recipient, Seal: dl.Seal, Grade: dl.Plan.ForecastGrade,
+			Rule: dl.Plan.Rule, Reason: dl.Plan.ForecastReason, Reasons: slices.Clone(dl.Plan.Reasons), State: dl.State}
+		switch {
+		case dl.Plan.Refuse != "":
+			f.Reason = dl.Plan.Refuse
+		case dl.State == spool.Held && dl.Plan.Hold != policy.HoldNoSeal:
+			f.Reason = "Held for review: " + dl.Plan.Hold
+		case dl.State == spool.Held:
+			f.Reason = "Held: the policy leaves no way to seal it."
+		}
+		all = append(all, f)
+	}
+	return all
+}

@@ -287,22 +287,3 @@ func TestNarrowMeetsALaterPolicy(t *testing.T) {
 		t.Errorf("nothing changed, but the plan did:\n%+v\n%+v", was, same)
 	}
 }
-
-func TestStripTriggers(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"[secure] results", "results"},
-		{"Re: [SECURE] results", "Re: results"},
-		{"results [secure]", "results"},
-		{"a[secure]b", "ab"},
-		{"[sec[secure]ure] x", "x"},
-		{"[secure]", ""},
-		{"[secure] [Secure]  x", "x"},
-		{"  nothing  here ", "  nothing  here "},
-		{"ü [secure] ü", "ü ü"},
-		{"{secure}", "{secure}"},
-	} {
-		if got := StripTriggers(c.in, []string{"[secure]", "", "[s]"}); got != c.want {
-			t.Errorf("%q gives %q, want %q", c.in, got, c.want)
-		}
-	}
-}

@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"strings"
+
+	"github.com/sealpost/sealpost/internal/mail"
 )
 
 // purposes is the set of purposes a message stands under.
@@ -40,12 +42,11 @@ func standing(f Facts) (set purposes, setAside bool) {
 func matching(rules []Rule, f Facts) ([]*Rule, purposes, bool) {
 	set, setAside := standing(f)
 	base := set.strictest()
-	text := texts{subject: lowerASCII(f.Subject.Reveal()), headers: f.Headers}
 	for {
 		var hits []*Rule
 		grown := false
 		for i := range rules {
-			if !rules[i].When.match(f, text, set) {
+			if !rules[i].When.match(f, set) {
 				continue
 			}
 			hits = append(hits, &rules[i])
@@ -59,24 +60,14 @@ func matching(rules []Rule, f Facts) ([]*Rule, purposes, bool) {
 	}
 }
 
-// texts are the parts of the message that rules look into.
-type texts struct {
-	subject string // lower case
-	headers []Header
-}
-
-func (w *When) match(f Facts, text texts, set purposes) bool {
+func (w *When) match(f Facts, set purposes) bool {
 	return (len(w.Sender) == 0 || slices.ContainsFunc(w.Sender, func(p Pattern) bool { return p.Match(f.Sender) })) &&
 		(len(w.Recipient) == 0 || slices.ContainsFunc(w.Recipient, func(p Pattern) bool { return p.Match(f.Recipient) })) &&
 		(len(w.Purpose) == 0 || slices.ContainsFunc(w.Purpose, func(p Purpose) bool { return set[p] })) &&
-		(len(w.Trigger) == 0 || slices.ContainsFunc(w.Trigger, text.hasTrigger)) &&
-		(w.Header == nil || slices.ContainsFunc(text.headers, w.Header.match)) &&
+		(len(w.Trigger) == 0 || slices.ContainsFunc(w.Trigger, func(t string) bool { return mail.HasTrigger(f.Subject.Reveal(), t) })) &&
+		(w.Header == nil || slices.ContainsFunc(f.Headers, w.Header.match)) &&
 		f.Size >= w.MinSize &&
 		(len(w.Findings) == 0 || slices.ContainsFunc(w.Findings, func(word string) bool { return slices.Contains(f.Findings, word) }))
-}
-
-func (t texts) hasTrigger(trigger string) bool {
-	return trigger != "" && strings.Contains(t.subject, lowerASCII(trigger))
 }
 
 func (m *HeaderMatch) match(h Header) bool {
@@ -94,8 +85,8 @@ func (m *HeaderMatch) match(h Header) bool {
 	}
 }
 
-// lowerASCII leaves letters outside ASCII alone, so that offsets stay valid
-// and the result does not depend on a Unicode version.
+// lowerASCII leaves letters outside ASCII alone, so that the result does not
+// depend on a Unicode version.
 func lowerASCII(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
 		return s
@@ -107,49 +98,4 @@ func lowerASCII(s string) string {
 		}
 	}
 	return string(b)
-}
-
-// StripTriggers removes triggers from a subject, in any case of ASCII letters,
-// with the space behind them. The result contains none of them, not even one
-// that only the removal of another would have put together.
-func StripTriggers(subject string, triggers []string) string {
-	out := make([]byte, 0, len(subject))
-	removed, skip := false, false
-	for i := 0; i < len(subject); i++ {
-		if skip && subject[i] == ' ' {
-			continue
-		}
-		skip = false
-		out = append(out, subject[i])
-		if n := endsInTrigger(out, triggers); n > 0 {
-			out = out[:len(out)-n]
-			removed = true
-			skip = len(out) == 0 || out[len(out)-1] == ' '
-		}
-	}
-	if !removed {
-		return subject
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// endsInTrigger gives the length of the longest trigger that text ends in.
-func endsInTrigger(text []byte, triggers []string) int {
-	longest := 0
-	for _, t := range triggers {
-		if len(t) > longest && len(t) <= len(text) && equalASCIIFold(text[len(text)-len(t):], t) {
-			longest = len(t)
-		}
-	}
-	return longest
-}
-
-func equalASCIIFold(a []byte, b string) bool {
-	for i := len(a) - 1; i >= 0; i-- {
-		x, y := a[i], b[i]
-		if x != y && (x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
 }

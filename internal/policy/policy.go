@@ -113,7 +113,7 @@ type Plan struct {
 	Released bool   `json:"released,omitempty"` // a person let it go: rules hold it no more
 	Refuse   string `json:"refuse,omitempty"`   // why it is not sent at all, or empty
 
-	Triggers []string `json:"triggers,omitempty"` // to be removed from the subject
+	Triggers []string `json:"triggers,omitempty"` // to be removed from the subject by mail.RemoveTrigger
 
 	Forecast       Seal   `json:"forecast,omitempty"` // the seal to expect today; empty for none
 	ForecastGrade  Grade  `json:"forecast_grade"`     // the grade to expect when Forecast is tls

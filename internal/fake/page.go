@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"html/template"
 	"net/http"
 	"net/mail"
@@ -57,7 +58,7 @@ func (n *Internet) mailPage(w http.ResponseWriter, r *http.Request) {
 		Found                           bool
 		Attached                        []string
 	}{
-		Message: m, From0: headerOr(m.Raw, "From", m.From), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
+		Message: m, From0: headerOr(m.Raw, "From", cmp.Or(m.From, "nobody (empty sender)")), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
 		Transport: transport(m.TLS), Text: linked(text), Found: found, Attached: attachments(m.Raw),
 	})
 }

@@ -91,6 +91,7 @@ func TestRemoveTrigger(t *testing.T) {
 		{"Subject: =?x-unknown?q?x?= [secure] y\r\n", "Subject: =?x-unknown?q?x?= y\r\n"},
 		{"Subject: =?utf-8?q?=C3=BC?= [secure] =?x-unknown?q?x?=\r\n", "Subject: =?utf-8?b?w7wg?= =?x-unknown?q?x?=\r\n"},
 		{"Subject: =?utf-8?q?[secure]_a=0D=0ABcc:_x@example.org?=\r\n", "Subject: a  Bcc: x@example.org\r\n"},
+		{"Subject: =?utf[secure]-8?q?=5Bsecure=5D_x?=\r\n", "Subject: x\r\n"},
 		{"Subject: [secure] a\r\nSubject: [secure] b\r\n", "Subject: a\r\nSubject: b\r\n"},
 		{"SUBJECT: [secure] a\r\nX: [secure]\r\n", "SUBJECT: a\r\nX: [secure]\r\n"},
 	} {
@@ -115,7 +116,7 @@ func TestRemoveTrigger(t *testing.T) {
 
 func checkTrigger(t reporter, subject, literal string) {
 	h, _, err := splitHeader([]byte("A: b\r\nSubject: " + subject + "\r\nZ: z\r\n\r\n"))
-	if err != nil || h.Len() != 3 {
+	if err != nil || h.Len() != 3 || h.Get("Z") != "z" {
 		return
 	}
 	text := DecodeText(h.Get("Subject"))
@@ -127,10 +128,11 @@ func checkTrigger(t reporter, subject, literal string) {
 	if !found && string(h.Bytes()) != before {
 		t.Errorf("%q changed", subject)
 	}
-	if found && HasTrigger(h.Get("Subject"), literal) && !HasTrigger(h.Get("Subject"), "=?") && !HasTrigger("=?utf-8?q?=XX?=", literal) {
+	if found && !strings.Contains(literal, " ") && HasTrigger(DecodeText(h.Get("Subject")), literal) {
 		t.Errorf("%q still in %q", literal, h.Get("Subject"))
 	}
-	if !found && HasTrigger(text, literal) {
+	// Spaces in the text may stand for control characters.
+	if !found && !strings.Contains(literal, " ") && HasTrigger(text, literal) {
 		t.Errorf("%q not found in %q", literal, text)
 	}
 	again, _, err := splitHeader(h.Bytes())
@@ -176,6 +178,7 @@ func TestReceived(t *testing.T) {
 	}{
 		{Trace{"Laptop.example.org", "mail.example.org", "ESMTPSA", "msg_1", at}, "from laptop.example.org by mail.example.org with ESMTPSA id msg_1; Sun, 01 Mar 2026 12:00:00 +0000"},
 		{Trace{"[192.0.2.1]", "mail.example.org", "ESMTPSA", "", at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{"WARD7-PC", "mail.example.org", "ESMTPSA", "", at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
 		{Trace{"192.0.2.1", "mail.example.org", "", "", at}, "by mail.example.org; Sun, 01 Mar 2026 12:00:00 +0000"},
 		{Trace{"x\r\nBcc: y", "mail.\r\nexample.org", "A B", "1;2", at}, "by mail.example.org with AB id 12; Sun, 01 Mar 2026 12:00:00 +0000"},
 	} {

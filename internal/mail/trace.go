@@ -43,7 +43,7 @@ func checkMessageID(s string) error {
 // for the client's address: that would tell every recipient where a member of
 // the organization sits.
 type Trace struct {
-	EHLO     string // as the client said it; left out unless it is a plain host name
+	EHLO     string // as the client said it; left out unless it is a full host name
 	By       string // our host name
 	Protocol string // ESMTPSA and the like (RFC 3848); HTTP for the API
 	ID       string

@@ -21,11 +21,16 @@ func RemoveTrigger(h *Header, literal string) (bool, error) {
 		if !strings.EqualFold(f.name, "Subject") {
 			continue
 		}
-		changed, found, err := subjectWithout(f, literal)
-		if err != nil {
-			return false, err
-		}
-		if found {
+		// Once more where removing the literal has joined pieces to an
+		// encoded word that says it again.
+		for range 10 {
+			changed, found, err := subjectWithout(fields[i], literal)
+			if err != nil {
+				return false, err
+			}
+			if !found {
+				break
+			}
 			fields[i], removed = changed, true
 		}
 	}
@@ -63,7 +68,8 @@ func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
 // cutAll removes every occurrence of literal, those that appear by removing
 // one included, and the white space that would stand double in its place.
 func cutAll(s, literal string) (string, bool) {
-	if literal == "" {
+	// Damaged text is shown with U+FFFD and matches nothing.
+	if literal == "" || strings.ToValidUTF8(literal, "\uFFFD") != literal || strings.Contains(literal, "\uFFFD") {
 		return s, false
 	}
 	found := false

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 )
@@ -86,12 +87,6 @@ const (
 	timeForm    = "2006-01-02T15:04:05.000000Z"
 )
 
-// Sealer is the data key that Private is sealed under: a *custody.DataKey.
-type Sealer interface {
-	ID() id.ID
-	Seal(label string, row id.ID, plaintext []byte) []byte
-}
-
 // Fact is something that happened, to be written with the act itself. Data is
 // a struct that stands in clear in the ledger for ever and so holds no content,
 // no name and no local part of an address. Private is a struct sealed under
@@ -103,7 +98,7 @@ type Fact struct {
 	At       time.Time
 	Data     any
 	Private  any
-	Key      Sealer
+	Key      *custody.DataKey
 }
 
 // Append writes one entry per fact into the ledger of the transaction's
@@ -189,7 +184,7 @@ func encode(org id.ID, f *Fact) ([]byte, error) {
 		b = append(b, f.Delivery.Text(id.Delivery)...)
 	}
 	b = append(b, '"')
-	b, err := appendParts(b, entry, f)
+	b, err := appendParts(b, org, entry, f)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +195,7 @@ func encode(org id.ID, f *Fact) ([]byte, error) {
 	return b, nil
 }
 
-func appendParts(b []byte, entry id.ID, f *Fact) ([]byte, error) {
+func appendParts(b []byte, org, entry id.ID, f *Fact) ([]byte, error) {
 	if f.Data != nil {
 		data, err := marshal(f.Data)
 		if err != nil {
@@ -213,15 +208,15 @@ func appendParts(b []byte, entry id.ID, f *Fact) ([]byte, error) {
 	if f.Private == nil {
 		return b, nil
 	}
-	if f.Key == nil {
-		return nil, errors.New("a private part needs a key")
+	if f.Key == nil || f.Key.Org != org {
+		return nil, errors.New("a private part needs a key of the organization")
 	}
 	plain, err := marshal(f.Private)
 	if err != nil {
 		return nil, fmt.Errorf("private part: %w", err)
 	}
 	b = append(b, `,"private":{"key":"`...)
-	b = append(b, f.Key.ID().Text(id.DataKey)...)
+	b = append(b, f.Key.ID.Text(id.DataKey)...)
 	b = append(b, `","box":"`...)
 	b = base64.StdEncoding.AppendEncode(b, f.Key.Seal(PrivateLabel, entry, plain))
 	return append(b, `"}`...), nil

@@ -1,0 +1,220 @@
+// Package smtpin takes mail by SMTP: submission from mail clients and
+// programs (RFC 6409), with STARTTLS or with TLS from the first octet (RFC
+// 8314), and relay from networks an organization trusts.
+//
+// Invariants:
+//   - 250 to DATA or the last BDAT is written only after submit.Door.Accept
+//     returned, which is after the commit.
+//   - One message in is one answer out: it is accepted whole or refused whole.
+//     Only CRLF.CRLF ends DATA; a bare CR, a bare LF, a NUL or an overlong line
+//     refuses the message, and in a command it ends the session, because what
+//     follows may be somebody's attempt to hide a second message (RFC 5321
+//     section 2.3.8).
+//   - Whatever is refused is still read to its end, so the session stays in
+//     step; what is too long to be read ends the session.
+//   - Before TLS nothing is heard but EHLO, NOOP, QUIT, RSET and STARTTLS,
+//     except on a relay listener from loopback. What came in clear behind
+//     STARTTLS ends the session.
+//   - A failed AUTH says nothing about why, takes its time, and a few of them
+//     end the session. A revoked key stops working within a session too.
+//   - Sessions are logged once, at their end, without addresses.
+//
+// The protocol is spoken here and not by a library: the one at hand takes LF
+// for CRLF in commands, hides the stream behind TLS from its caller, reads DATA
+// octet by octet and sends every reply on its own.
+package smtpin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/auth"
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/submit"
+)
+
+// Role is what a listener is for.
+type Role string
+
+// The roles of listeners.
+const (
+	Submission  Role = "submission"  // port 587: STARTTLS, then AUTH
+	Submissions Role = "submissions" // port 465: TLS from the first octet, then AUTH
+	Relay       Role = "relay"       // trusted networks, no AUTH
+)
+
+// Source ties networks to the organization whose mail they may hand in.
+type Source struct {
+	Networks []netip.Prefix
+	Org      id.ID
+}
+
+// Config bounds sessions. Zero values get the defaults of New.
+type Config struct {
+	Hostname       string
+	MaxSize        int64         // octets of a message; submit refuses more as well
+	MaxRecipients  int           // of one message
+	MaxConnections int           // 1,000
+	IdleTimeout    time.Duration // of one read or write; 5 minutes (RFC 5321 section 4.5.3.2.7)
+	AuthDelay      time.Duration // before a failed AUTH is answered; 1 second, negative for none
+}
+
+// Deps are what the server needs.
+type Deps struct {
+	Config
+	Door    *submit.Door
+	Clients *auth.Clients
+	TLS     *tls.Config // nil only where nothing but a relay on loopback listens
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Sources []Source // of the relay listener
+}
+
+// Server speaks SMTP on any number of listeners.
+type Server struct {
+	Deps
+	ctx    context.Context // ends when the server is closed by force
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	draining  bool
+	listeners map[net.Listener]bool
+	sessions  map[*session]bool
+	wg        sync.WaitGroup
+}
+
+// New gives a server that listens nowhere yet.
+func New(d Deps) *Server {
+	if d.MaxConnections == 0 {
+		d.MaxConnections = 1000
+	}
+	if d.IdleTimeout == 0 {
+		d.IdleTimeout = 5 * time.Minute
+	}
+	if d.AuthDelay == 0 {
+		d.AuthDelay = time.Second
+	}
+	if d.TLS != nil {
+		d.TLS = d.TLS.Clone()
+		d.TLS.MinVersion = max(d.TLS.MinVersion, tls.VersionTLS12)
+	}
+	s := &Server{Deps: d, listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve accepts connections until Shutdown, and then returns nil.
+func (s *Server) Serve(l net.Listener, role Role) error {
+	if s.TLS == nil && role != Relay {
+		return errors.New("a submission listener needs a certificate")
+	}
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.listeners[l] = true
+	s.mu.Unlock()
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.start(conn, role)
+		case s.closing():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of file descriptors, most likely: others will go
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			select {
+			case <-s.Clock.After(pause):
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+func (s *Server) closing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+func (s *Server) start(conn net.Conn, role Role) {
+	n := newSession(s, conn, role)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.crowded = len(s.sessions) >= s.MaxConnections
+	if s.draining {
+		_ = conn.Close()
+		return
+	}
+	s.sessions[n] = true
+	s.wg.Go(func() {
+		n.run()
+		s.mu.Lock()
+		delete(s.sessions, n)
+		s.mu.Unlock()
+	})
+}
+
+// Shutdown stops listening, lets transactions under way finish and answers 421
+// to new ones. When ctx ends first, it closes what is left.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for n := range s.sessions {
+		n.line.drain()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		s.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	s.cancel()
+	s.mu.Lock()
+	for n := range s.sessions {
+		_ = n.line.conn.Close()
+	}
+	s.mu.Unlock()
+	<-done
+	return ctx.Err()
+}
+
+// source finds whose mail a peer may relay.
+func (s *Server) source(peer net.Addr) (org id.ID, found bool) {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return org, false
+	}
+	addr := tcp.AddrPort().Addr().Unmap()
+	for _, src := range s.Sources {
+		for _, n := range src.Networks {
+			if n.Contains(addr) {
+				return src.Org, true
+			}
+		}
+	}
+	return org, false
+}
+
+func loopback(peer net.Addr) bool {
+	tcp, ok := peer.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}

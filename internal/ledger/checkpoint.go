@@ -98,12 +98,12 @@ func (n *Notary) CheckpointDue(ctx context.Context) (written int, err error) {
 
 // Checkpoint writes a checkpoint of the organization's tree as it stands and
 // gives its text; if there is one of this size already, that one.
-func (n *Notary) Checkpoint(ctx context.Context, org id.ID) (text []byte, err error) {
-	err = n.d.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+func (n *Notary) Checkpoint(ctx context.Context, org id.ID) ([]byte, error) {
+	var text []byte // touched by nobody when ctx ends before the write
+	if err := n.d.DB.WriteAlone(ctx, org, func(tx *db.Tx) (err error) {
 		text, err = n.checkpoint(tx)
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, fmt.Errorf("checkpoint of %s: %w", org.Text(id.Org), err)
 	}
 	return text, nil

@@ -151,22 +151,26 @@ type Item struct {
 
 // Reasons: stable words for why a delivery is in its state.
 const (
-	ReasonNoPrivateChannel = "no_private_channel"   // no transport of the recipient's domain is private enough
-	ReasonPolicyRefused    = "refused_by_policy"    // a rule refuses it
-	ReasonRejected         = "rejected"             // the peer refused it for good
-	ReasonTemporary        = "temporary_failure"    // the peer asked to try later
-	ReasonUnreachable      = "unreachable"          // no host of the domain could be reached
-	ReasonLookup           = "lookup_failed"        // the DNS did not answer
-	ReasonNoMail           = "domain_takes_no_mail" // null MX, or no such domain
-	ReasonUnknown          = "outcome_unknown"      // the connection was lost after the final dot
-	ReasonRequireTLS       = "requiretls_missing"   // REQUIRETLS cannot be kept (RFC 8689)
-	ReasonUTF8             = "smtputf8_missing"     // the address needs SMTPUTF8 and the peer has it not
+	ReasonNoPrivateChannel = "no_private_channel" // no transport of the recipient's domain is private enough
+	ReasonTLSUnavailable   = "tls_unavailable"    // the same, but it may be better later
+	ReasonPolicyRefused    = "refused_by_policy"  // a rule refuses it
+	ReasonRejected         = "rejected"           // the peer refused it for good
+	ReasonUserUnknown      = "user_unknown"       // the peer has no such mailbox
+	ReasonMailboxFull      = "mailbox_full"
+	ReasonTemporary        = "temporary_failure" // the peer asked to try later
+	ReasonUnreachable      = "unreachable"       // no host of the domain could be reached
+	ReasonTimeout          = "timeout"           // the peer fell silent
+	ReasonLookup           = "dns_failure"       // the DNS did not answer
+	ReasonNullMX           = "null_mx"           // the domain says it takes no mail (RFC 7505)
+	ReasonNoDomain         = "no_such_domain"
+	ReasonUnknown          = "outcome_unknown"    // the connection was lost after the final dot
+	ReasonRequireTLS       = "requiretls_missing" // REQUIRETLS cannot be kept (RFC 8689)
+	ReasonUTF8             = "smtputf8_required"  // the address needs SMTPUTF8 and the peer has it not
 	ReasonTooLarge         = "too_large_for_peer"
 	ReasonExpired          = "tried_too_long"
 	ReasonLinkExpired      = "not_read_in_time"
 	ReasonOperator         = "by_operator"
 	ReasonSender           = "by_sender"
-	ReasonWeakTLS          = "transport_too_weak"
 	ReasonContentDestroyed = "content_destroyed"
 	ReasonHeld             = "held_for_review"
 	ReasonScheduled        = "send_at"
@@ -179,4 +183,12 @@ type Work struct {
 	Message  *Message
 	Delivery *Delivery
 	Body     []byte
+}
+
+// Bytes is how much memory the message takes while it waits.
+func (w Work) Bytes() int64 {
+	if w.Message == nil {
+		return 0
+	}
+	return int64(len(w.Body) + len(w.Message.Header))
 }

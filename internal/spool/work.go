@@ -64,7 +64,7 @@ type sealedFact struct {
 
 // Outcome is how an attempt, or the decision not to make one, left a delivery.
 type Outcome struct {
-	State   State // deferred or a settled one
+	State   State // deferred, held or a settled one
 	Reason  string
 	Grade   policy.Grade // of the transport that took it
 	NextAt  time.Time    // when deferred
@@ -151,9 +151,9 @@ func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, at
 func Finish(tx *db.Tx, it Item, run id.ID, key *custody.DataKey, o Outcome) (bool, error) {
 	var n int64
 	var err error
-	if o.State == Deferred {
-		n, err = tx.Exec(`UPDATE spool_unsettled SET state = 'deferred', owner = NULL, next_at = ?
-			WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`, clock.Micros(o.NextAt), it.ID, run)
+	if !o.State.Settled() { // deferred, or held by a rule that is new
+		n, err = tx.Exec(`UPDATE spool_unsettled SET state = ?, owner = NULL, next_at = ?
+			WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`, string(o.State), clock.Micros(o.NextAt), it.ID, run)
 	} else {
 		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')", it.ID, run)
 	}

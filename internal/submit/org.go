@@ -90,12 +90,21 @@ func (d *Door) readOrg(ctx context.Context, org id.ID, had *orgFacts) (*orgFacts
 	if facts.destroyed {
 		return facts, nil
 	}
-	facts.policy, facts.policyVersion, err = d.Policy(ctx, org, had)
+	facts.policy, facts.policyVersion, err = d.readPolicy(ctx, org, had)
 	return facts, err
 }
 
-// Policy gives the organization's policy and its version; 0 is the default.
-func (d *Door) Policy(ctx context.Context, org id.ID, had *orgFacts) (doc policy.Document, version int64, err error) {
+// PolicyOf gives the organization's policy of the last second and its version;
+// version 0 is the default.
+func (d *Door) PolicyOf(ctx context.Context, org id.ID) (policy.Document, int64, error) {
+	facts, err := d.orgs.get(ctx, d, org)
+	if err != nil {
+		return policy.Document{}, 0, err
+	}
+	return facts.policy, facts.policyVersion, nil
+}
+
+func (d *Door) readPolicy(ctx context.Context, org id.ID, had *orgFacts) (doc policy.Document, version int64, err error) {
 	err = d.DB.Read(ctx, org, func(tx *db.Tx) error {
 		if version, err = account.PolicyVersion(tx); err != nil {
 			return err

@@ -1,0 +1,262 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/pickup"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/posture"
+	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/seal"
+	"github.com/sealpost/sealpost/internal/spool"
+)
+
+// deliver makes one attempt at an item and records its outcome.
+func (w *worker) deliver(work spool.Work) {
+	ctx := w.e.ctx
+	if work.Notice {
+		w.deliverNotice(ctx, work)
+		return
+	}
+	if err := w.load(ctx, &work); err != nil {
+		w.unloadable(ctx, work, err)
+		return
+	}
+	j := &job{w: w, work: work, plan: work.Delivery.Plan, began: w.e.Clock.Now()}
+	if !j.began.Before(work.Message.ExpiresAt) {
+		w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
+		return
+	}
+	if done := j.refresh(ctx); done {
+		return
+	}
+	j.attempt(ctx)
+}
+
+// load reads what did not come in memory.
+func (w *worker) load(ctx context.Context, work *spool.Work) error {
+	if work.Message != nil {
+		return nil
+	}
+	return w.e.DB.Read(ctx, work.Org, func(tx *db.Tx) error {
+		m, err := spool.LoadMessage(tx, w.e.Custody, work.Item.Message)
+		if err != nil {
+			return err
+		}
+		d, err := spool.LoadDelivery(tx, m.Key, work.ID)
+		if err != nil {
+			return err
+		}
+		work.Message, work.Delivery = &m, &d
+		return nil
+	})
+}
+
+// unloadable settles what can never be read again; anything else is tried
+// later.
+func (w *worker) unloadable(ctx context.Context, work spool.Work, err error) {
+	if fault.From(err).Reason == "content_destroyed" {
+		w.finish(work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonContentDestroyed})
+		return
+	}
+	w.e.Log.Warn("a delivery could not be read; it is tried again", "delivery", work.ID, "error", err)
+	w.finish(work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: w.e.Clock.Now().Add(w.e.RetryMin)})
+}
+
+// job is one attempt at one delivery.
+type job struct {
+	w     *worker
+	work  spool.Work
+	plan  policy.Plan
+	known posture.Posture
+	began time.Time
+	weak  *smtpclient.WeakError // why the last seal could not be used
+}
+
+// refresh learns what the domain can do today and decides again within the
+// plan. It reports whether the delivery is done with already.
+func (j *job) refresh(ctx context.Context) (done bool) {
+	e := j.w.e
+	known, err := e.Posture.Refresh(ctx, j.work.Domain)
+	if err != nil {
+		j.deferFor(spool.ReasonLookup, nil)
+		return true
+	}
+	j.known = known
+	switch {
+	case known.NullMX:
+		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNullMX})
+		return true
+	case known.Missing:
+		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNoDomain})
+		return true
+	}
+	doc, version, err := e.Policy(ctx, j.work.Org)
+	if err != nil {
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
+	if version != j.work.Message.PolicyVersion {
+		j.plan = policy.Narrow(j.plan, doc, j.facts(doc))
+	}
+	switch {
+	case j.plan.Refuse != "":
+		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonPolicyRefused})
+		return true
+	case j.plan.Hold != "":
+		j.w.finish(j.work, spool.Outcome{State: spool.Held, Reason: spool.ReasonHeld})
+		return true
+	}
+	return false
+}
+
+// facts are what policy may look at again.
+func (j *job) facts(doc policy.Document) policy.Facts {
+	m, d := j.work.Message, j.work.Delivery
+	f := policy.Facts{Sender: m.Envelope.Sender, Recipient: d.Recipient, Purpose: m.Purpose, DefaultPurpose: m.Purpose,
+		Subject: m.Details.Subject, Size: m.Size, RequireTLS: m.Envelope.RequireTLS, Posture: j.known.Facts()}
+	h, err := mail.ParseHeader(reader(m.Header))
+	if err != nil {
+		return f // it parsed when it was accepted
+	}
+	if f.Sender.IsZero() {
+		if from := h.Mailboxes("From"); len(from) > 0 {
+			f.Sender = from[0].Address
+		}
+	}
+	for _, r := range doc.Rules {
+		if r.When.Header == nil {
+			continue
+		}
+		for _, v := range h.Values(r.When.Header.Name) {
+			f.Headers = append(f.Headers, policy.Header{Name: r.When.Header.Name, Value: private.NewString(mail.DecodeText(v))})
+		}
+	}
+	return f
+}
+
+// attempt tries the plan's seals in order until one can be used.
+func (j *job) attempt(ctx context.Context) {
+	for _, s := range j.plan.Seals {
+		var used bool
+		switch s {
+		case policy.TLS:
+			used = j.tryTLS(ctx)
+		case policy.Portal:
+			used = j.tryPortal(ctx)
+		}
+		if used {
+			return
+		}
+	}
+	j.noSeal()
+}
+
+// noSeal ends or defers a delivery none of whose seals could be used today.
+func (j *job) noSeal() {
+	if j.weak != nil && j.weak.Temporary {
+		j.deferFor(spool.ReasonTLSUnavailable, j.weakAttempt())
+		return
+	}
+	reason := spool.ReasonNoPrivateChannel
+	if j.plan.RequireTLS {
+		reason = spool.ReasonRequireTLS
+	}
+	j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: reason, Attempt: j.weakAttempt()})
+}
+
+// tryTLS sends the message itself over nothing less than the floor.
+func (j *job) tryTLS(ctx context.Context) (used bool) {
+	floor := j.plan.Floor
+	if j.plan.RequireTLS {
+		floor = max(floor, policy.Authenticated)
+	}
+	if !j.connect(ctx, floor) {
+		return j.weak == nil
+	}
+	m, d := j.work.Message, j.work.Delivery
+	j.send(ctx, policy.TLS, spool.Delivered, seal.TLS(m.Envelope.Sender, d.Recipient, floor, j.plan.RequireTLS, j.w.e.body(j.work)))
+	return true
+}
+
+// tryPortal sends the notice; the message waits in the portal.
+func (j *job) tryPortal(ctx context.Context) (used bool) {
+	e := j.w.e
+	if !j.connect(ctx, j.plan.NoticeFloor) {
+		return j.weak == nil
+	}
+	name, err := e.OrgName(ctx, j.work.Org)
+	if err != nil {
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
+	var link pickup.Link
+	if err := e.DB.Write(ctx, j.work.Org, func(tx *db.Tx) (err error) {
+		link, err = e.Link(tx, j.work.Message.Key, *j.work.Delivery, e.Clock.Now())
+		return err
+	}); err != nil {
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
+	notice, err := seal.PortalNotice(seal.PortalText{
+		To: j.work.Delivery.Recipient, OrgName: name, FromDomain: pickup.SenderDomain(*j.work.Message), Link: link.URL,
+		ExpiresAt: link.ExpiresAt, Date: e.Clock.Now(),
+	}, j.plan.NoticeFloor)
+	if err != nil {
+		e.Log.Error("a notice could not be written", "delivery", j.work.ID, "error", err)
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
+	j.send(ctx, policy.Portal, spool.Waiting, notice)
+	return true
+}
+
+// connect gets a connection to the domain of at least floor. When there is
+// none it either leaves j.weak, and another seal may serve, or has deferred
+// the delivery.
+func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
+	j.weak = nil
+	weak, lost := j.w.connect(ctx, j.known, floor, false)
+	switch {
+	case weak != nil:
+		j.weak = weak
+		return false
+	case lost != nil:
+		j.deferFor(unreachable(lost), j.attemptBy(lost))
+		return false
+	}
+	return true
+}
+
+// send starts the attempt, hands the artifact over and records what came of
+// it. taken is the state of success.
+func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *seal.Artifact) {
+	w, e := j.w, j.w.e
+	w.wait()
+	if !e.lease.good() {
+		return // somebody else may own it by now
+	}
+	var ours bool
+	err := e.DB.Write(ctx, j.work.Org, func(tx *db.Tx) (err error) {
+		ours, err = spool.Start(tx, j.work.Item, e.lease.run(), j.plan, s, e.Clock.Now())
+		return err
+	})
+	if err != nil || !ours || !e.lease.good() {
+		return // no row, no attempt: what is left as sending is taken over
+	}
+	reply, err := w.conn.Send(ctx, a)
+	if fresh := (*smtpclient.ConnError)(nil); errors.As(err, &fresh) && w.used {
+		// The peer closed a connection that had idled; the message was not taken.
+		if weak, lost := w.connect(ctx, j.known, a.Floor(), false); weak == nil && lost == nil {
+			reply, err = w.conn.Send(ctx, a)
+		}
+	}
+	w.used = true
+	j.record(s, taken, reply, err)
+}

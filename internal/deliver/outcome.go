@@ -1,0 +1,221 @@
+package deliver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/seal"
+	"github.com/sealpost/sealpost/internal/spool"
+)
+
+// record turns the end of an attempt into an outcome.
+func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, err error) {
+	a := j.attemptBy(err)
+	a.Seal = s
+	o := spool.Outcome{Attempt: a}
+	var source *smtpclient.SourceError
+	switch {
+	case err == nil:
+		ev := j.w.conn.Evidence()
+		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, ev
+		o.State, o.Grade = taken, ev.Grade
+	case errors.As(err, &source):
+		j.w.e.Log.Error("stored mail could not be read while sending", "delivery", j.work.ID, "error", err)
+		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonTemporary)
+	case a.Result == spool.ResultPermanent:
+		o.State, o.Reason = spool.Failed, refusal(a)
+	case a.Result == spool.ResultUnknown:
+		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonUnknown)
+	case a.Code != 0:
+		o.State, o.Reason, o.NextAt = j.retry(mailbox(a.Enhanced, spool.ReasonTemporary))
+	default:
+		o.State, o.Reason, o.NextAt = j.retry(unreachable(err))
+	}
+	j.w.finish(j.work, o)
+}
+
+// refusal names what a permanent refusal was about.
+func refusal(a *spool.Attempt) string {
+	switch a.Enhanced {
+	case "5.7.30": // RFC 8689 section 4.2.1
+		return spool.ReasonRequireTLS
+	case "5.6.7": // RFC 6531 section 4.6
+		return spool.ReasonUTF8
+	case "5.3.4":
+		return spool.ReasonTooLarge
+	}
+	return mailbox(a.Enhanced, spool.ReasonRejected)
+}
+
+// mailbox names what a reply says of the mailbox (RFC 3463 section 3.3), or
+// gives the general reason.
+func mailbox(enhanced, general string) string {
+	switch {
+	case strings.HasSuffix(enhanced, ".1.1"):
+		return spool.ReasonUserUnknown
+	case strings.HasSuffix(enhanced, ".2.2"):
+		return spool.ReasonMailboxFull
+	}
+	return general
+}
+
+// unreachable tells silence from absence.
+func unreachable(err error) string {
+	var lost *smtpclient.ConnError
+	if errors.As(err, &lost) && lost.Word == smtpclient.ConnTimeout {
+		return spool.ReasonTimeout
+	}
+	return spool.ReasonUnreachable
+}
+
+// attemptBy describes an attempt that ended with err.
+func (j *job) attemptBy(err error) *spool.Attempt {
+	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultTemporary}
+	describe(a, err)
+	if c := j.w.conn; c != nil && a.Evidence == nil {
+		a.Evidence, a.Host = c.Evidence(), c.Evidence().MX
+	}
+	return a
+}
+
+func describe(a *spool.Attempt, err error) {
+	var refused *smtpclient.RefusedError
+	var unknown *smtpclient.UnknownError
+	switch {
+	case errors.As(err, &refused):
+		a.Code, a.Enhanced, a.Reply = refused.Reply.Code, enhanced(refused.Reply), refused.Reply.Text
+		if refused.Reply.Permanent() {
+			a.Result = spool.ResultPermanent
+		}
+	case errors.As(err, &unknown):
+		a.Result = spool.ResultUnknown
+	}
+}
+
+func enhanced(r smtpclient.Reply) string {
+	if r.Enhanced[0] == 0 {
+		return ""
+	}
+	return r.Status()
+}
+
+// weakAttempt describes an attempt that ended before anything was sent.
+func (j *job) weakAttempt() *spool.Attempt {
+	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultWeak}
+	if j.weak != nil {
+		a.Host, a.Evidence = j.weak.Evidence.MX, weakEvidence{j.weak.Evidence, j.weak.Wanted, j.weak.Reason}
+	}
+	return a
+}
+
+// weakEvidence is what a transport showed that was not enough.
+type weakEvidence struct {
+	smtpclient.Evidence
+	Wanted policy.Grade `json:"wanted"`
+	Weak   string       `json:"weak"`
+}
+
+// deferFor records a temporary failure.
+func (j *job) deferFor(reason string, a *spool.Attempt) {
+	o := spool.Outcome{Attempt: a}
+	o.State, o.Reason, o.NextAt = j.retry(reason)
+	j.w.finish(j.work, o)
+}
+
+// retry gives the next attempt's time, or the end when that is too late.
+func (j *job) retry(reason string) (spool.State, string, time.Time) {
+	next := j.w.e.backoff(j.work.Delivery.Attempts)
+	if !next.Before(j.work.Message.ExpiresAt) {
+		return spool.Expired, spool.ReasonExpired, time.Time{}
+	}
+	return spool.Deferred, reason, next
+}
+
+// backoff doubles the wait from one attempt to the next, with a fifth of
+// jitter so that what failed together is not tried together.
+func (e *Engine) backoff(attempts int) time.Time {
+	wait := e.RetryMin
+	for range attempts {
+		if wait *= 2; wait >= e.RetryMax {
+			wait = e.RetryMax
+			break
+		}
+	}
+	jitter := time.Duration((rand.Float64()*0.4 - 0.2) * float64(wait))
+	return e.Clock.Now().Add(wait + jitter)
+}
+
+// noticeBackoff is short: codes live ten minutes, and a peer that greylists
+// lets the second attempt pass after a minute or so.
+func (e *Engine) noticeBackoff(n spool.Notice) time.Time {
+	if n.Kind == spool.KindCode {
+		return e.Clock.Now().Add(min(e.RetryMin, 15*time.Second<<min(n.Attempts, 4)))
+	}
+	return e.backoff(n.Attempts)
+}
+
+// finish commits an outcome while the worker goes on to the next item; the
+// worker waits for it before it starts another attempt.
+func (w *worker) finish(work spool.Work, o spool.Outcome) {
+	o.At = w.e.Clock.Now()
+	w.commit(work, func(tx *db.Tx) error {
+		var err error
+		if work.Message != nil {
+			_, err = spool.Finish(tx, work.Item, w.e.lease.run(), work.Message.Key, o)
+		} else {
+			_, err = spool.Finish(tx, work.Item, w.e.lease.run(), nil, o)
+		}
+		return err
+	})
+}
+
+// commit keeps trying while the database is away: the mail may be with the
+// peer, and an outcome that is lost is a duplicate. It gives up when this run
+// no longer owns what it would write.
+func (w *worker) commit(work spool.Work, fn func(*db.Tx) error) {
+	w.wait()
+	settled := make(chan struct{})
+	w.settled = settled
+	go func() {
+		defer close(settled)
+		ctx, pause := context.WithoutCancel(w.e.ctx), 50*time.Millisecond
+		for {
+			err := w.e.DB.Write(ctx, work.Org, fn)
+			if err == nil || !w.e.lease.good() {
+				return
+			}
+			w.e.Log.Error("an outcome could not be recorded yet", "item", work.ID, "error", err)
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+		}
+	}()
+}
+
+// body opens the stored message as a stream.
+func (e *Engine) body(work spool.Work) seal.Body {
+	m := work.Message
+	return seal.Body{
+		Size: m.Size, EightBit: m.Envelope.EightBit, UTF8: m.Envelope.UTF8,
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			if work.Body != nil {
+				return io.NopCloser(io.MultiReader(bytes.NewReader(m.Header), bytes.NewReader(work.Body))), nil
+			}
+			stored := e.Blob.Open(ctx, m.Key, m.Blob)
+			return struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(bytes.NewReader(m.Header), stored), stored}, nil
+		},
+	}
+}
+
+func reader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }

@@ -1,0 +1,363 @@
+package submit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/auth"
+	"github.com/sealpost/sealpost/internal/blob"
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
+	"github.com/sealpost/sealpost/internal/custody/custodytest"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/submit"
+)
+
+// house is a front door on an empty installation with one organization.
+type house struct {
+	t     *testing.T
+	db    *db.DB
+	keys  *custody.Custody
+	blobs *blob.Store
+	accts *account.Accounts
+	door  *submit.Door
+	clock *clock.Fake
+	org   account.Org
+	by    auth.Principal
+}
+
+func open(t *testing.T, d *db.DB) *house {
+	t.Helper()
+	ctx := context.Background()
+	h := &house{t: t, db: d, clock: clock.NewFake(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))}
+	h.keys = custodytest.New(t, d)
+	h.blobs = blob.New(d, t.TempDir())
+	h.accts = account.New(account.Deps{DB: d, Custody: h.keys, Clock: h.clock})
+	var err error
+	if h.org, err = h.accts.CreateOrg(ctx, "clinic", "Clinic"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.accts.AddDomain(ctx, h.org.ID, "clinic.test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.accts.ForceDomain(ctx, h.org.ID, "clinic.test"); err != nil {
+		t.Fatal(err)
+	}
+	h.door = submit.New(submit.Deps{
+		Config: submit.Config{Hostname: "mail.clinic.test", MaxSize: 1 << 20, MaxRecipients: 10,
+			ExpireAfter: 48 * time.Hour, IdempotencyTTL: 72 * time.Hour},
+		DB: d, Custody: h.keys, Blob: h.blobs, Accounts: h.accts, Clock: h.clock,
+		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
+		Reserve: func(int) id.ID { return id.ID{} },
+		Push:    func(int, []spool.Work) {},
+	})
+	h.by = auth.Principal{Org: h.org.ID, Client: id.New(), Scopes: auth.Scopes()}
+	return h
+}
+
+func addr(t *testing.T, s string) mail.Address {
+	t.Helper()
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+const plain = "From: Dr. Ada <ada@clinic.test>\r\nTo: x@y.example\r\nBcc: hidden@z.example\r\nSubject: Results [secure]\r\n\r\nAll is well.\r\n"
+
+func (h *house) draft(message string, to ...string) submit.Draft {
+	d := submit.Draft{Principal: h.by, Source: spool.FromAPI, Sender: addr(h.t, "ada@clinic.test"), Message: strings.NewReader(message), Protocol: "HTTP"}
+	for _, a := range to {
+		d.Recipients = append(d.Recipients, addr(h.t, a))
+	}
+	return d
+}
+
+// stored reads a message back with its body.
+func (h *house) stored(message id.ID) (m spool.Message, deliveries []spool.Delivery, body []byte) {
+	h.t.Helper()
+	ctx := context.Background()
+	if err := h.db.Read(ctx, h.org.ID, func(tx *db.Tx) (err error) {
+		if m, err = spool.LoadMessage(tx, h.keys, message); err != nil {
+			return err
+		}
+		deliveries, err = spool.Deliveries(tx, m)
+		return err
+	}); err != nil {
+		h.t.Fatal(err)
+	}
+	r := h.blobs.Open(ctx, m.Key, m.Blob)
+	defer r.Close()
+	body, err := io.ReadAll(r)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m, deliveries, body
+}
+
+func (h *house) rows(table string) (n int) {
+	h.t.Helper()
+	if err := h.db.Read(context.Background(), db.System, func(tx *db.Tx) error {
+		return tx.Row("SELECT count(*) FROM " + table).Scan(&n)
+	}); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+func (h *house) nothingStored(why string) {
+	h.t.Helper()
+	for _, table := range []string{"spool_messages", "spool_deliveries", "spool_unsettled", "blob_chunks", "submit_answers"} {
+		if n := h.rows(table); n != 0 {
+			h.t.Errorf("%s: %d rows in %s", why, n, table)
+		}
+	}
+}
+
+func TestAcceptStoresOnceAndHidesBlindCopies(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := open(t, d)
+		r, err := h.door.Accept(context.Background(), h.draft(plain, "x@y.example", "X@Y.example", "hidden@z.example"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, deliveries, body := h.stored(r.Message)
+		if len(deliveries) != 2 || len(r.Deliveries) != 2 {
+			t.Fatalf("%d deliveries; duplicates must merge into one of two", len(deliveries))
+		}
+		if string(body) != "All is well.\r\n" {
+			t.Errorf("body %q", body)
+		}
+		header := string(m.Header)
+		if strings.Contains(header, "hidden") || strings.Contains(header, "Bcc") {
+			t.Errorf("the blind copy shows: %s", header)
+		}
+		for _, want := range []string{"Message-ID: <", "Date: ", "Received: by mail.clinic.test with HTTP id " + r.Message.Text(id.Message)} {
+			if !strings.Contains(header, want) {
+				t.Errorf("header lacks %q:\n%s", want, header)
+			}
+		}
+		if m.Size != int64(len(header)+len(body)) {
+			t.Errorf("size %d, want %d", m.Size, len(header)+len(body))
+		}
+		if m.Purpose != policy.Treatment {
+			t.Errorf("purpose %q, want treatment by default", m.Purpose)
+		}
+		for _, dl := range deliveries {
+			if dl.State != spool.Ready || dl.Final {
+				t.Errorf("delivery %+v", dl)
+			}
+		}
+	})
+}
+
+func TestRefusalsStoreNothing(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := open(t, d)
+		many := make([]string, 11)
+		for i := range many {
+			many[i] = fmt.Sprintf("p%d@y.example", i)
+		}
+		big := plain + strings.Repeat("0123456789abcdef\r\n", 1<<16)
+		loop := strings.Repeat("Received: by a.example\r\n", 50) + plain
+		past := func(dr *submit.Draft) { dr.ExpiresAt = h.clock.Now().Add(-time.Second) }
+		for _, c := range []struct {
+			reason string
+			draft  submit.Draft
+			change func(*submit.Draft)
+		}{
+			{"no_recipient", h.draft(plain), nil},
+			{"too_many_recipients", h.draft(plain, many...), nil},
+			{"message_too_large", h.draft(big, "x@y.example"), nil},
+			{"loop", h.draft(loop, "x@y.example"), nil},
+			{"bad_from", h.draft("Subject: x\r\n\r\nbody\r\n", "x@y.example"), nil},
+			{"bad_header", h.draft("From ada@clinic.test\r\n\r\nbody\r\n", "x@y.example"), nil},
+			{"sender_not_verified", h.draft("From: a@evil.example\r\n\r\nbody\r\n", "x@y.example"), nil},
+			{"sender_not_verified", h.draft("From: ada@clinic.test, a@evil.example\r\n\r\nbody\r\n", "x@y.example"), nil},
+			{"sender_not_verified", h.draft(plain, "x@y.example"), func(dr *submit.Draft) { dr.Sender = addr(t, "ada@evil.example") }},
+			{"scope_missing", h.draft(plain, "x@y.example"), func(dr *submit.Draft) { dr.Principal.Scopes = []auth.Scope{auth.Read} }},
+			{"expires_too_soon", h.draft(plain, "x@y.example"), past},
+		} {
+			if c.change != nil {
+				c.change(&c.draft)
+			}
+			_, err := h.door.Accept(context.Background(), c.draft)
+			if f := fault.From(err); f.Reason != c.reason {
+				t.Errorf("want %s, got %s (%v)", c.reason, f.Reason, err)
+			}
+			h.nothingStored(c.reason)
+		}
+	})
+}
+
+func TestPolicyHoldsRefusesAndRemovesTriggers(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	ctx := context.Background()
+	_, err := h.accts.PublishPolicy(ctx, h.org.ID, []byte(`{"version":1,"order":["tls","portal"],"tls_floor":"verified","notice_floor":"encrypted","rules":[
+		{"name":"secure","when":{"trigger":["[secure]"]},"then":{"remove":["tls"]}},
+		{"name":"review","when":{"recipient":["held.example"]},"then":{"hold":"a person looks first"}},
+		{"name":"never","when":{"recipient":["bad.example"]},"then":{"refuse":"we do not write there"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := h.door.Accept(ctx, h.draft(plain, "x@y.example", "x@held.example", "x@bad.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, deliveries, _ := h.stored(r.Message)
+	if strings.Contains(strings.ToLower(string(m.Header)), "secure]") {
+		t.Error("the trigger is still in the subject")
+	}
+	want := []spool.State{spool.Ready, spool.Held, spool.Failed}
+	for i, dl := range deliveries {
+		if dl.State != want[i] {
+			t.Errorf("%s is %s, want %s", dl.Recipient.Domain(), dl.State, want[i])
+		}
+		if dl.Plan.Allows(policy.TLS) {
+			t.Errorf("%s may still go by TLS", dl.Recipient.Domain())
+		}
+	}
+	if _, err := h.door.Accept(ctx, h.draft(plain, "x@bad.example")); fault.From(err).Reason != "refused_by_policy" {
+		t.Errorf("all refused: %v", err)
+	}
+	preview, err := h.door.Preview(ctx, h.draft(plain, "x@y.example", "x@bad.example"))
+	if err != nil || len(preview) != 2 || preview[0].Seal != policy.Portal || preview[1].State != spool.Failed {
+		t.Errorf("preview %+v, %v", preview, err)
+	}
+	if n := h.rows("spool_messages"); n != 1 {
+		t.Errorf("%d messages; preview and refusal must store none", n)
+	}
+}
+
+func TestIdempotency(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := open(t, d)
+		ctx := context.Background()
+		try := func(key, request string) (submit.Receipt, error) {
+			dr := h.draft(plain, "x@y.example")
+			dr.IdempotencyKey, dr.RequestHash = private.NewString(key), []byte(request)
+			return h.door.Accept(ctx, dr)
+		}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		ids := map[id.ID]int{}
+		for range 50 {
+			wg.Go(func() {
+				r, err := try("k1", "same")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ids[r.Message]++
+				if len(r.Deliveries) != 1 || r.Deliveries[0].Recipient.Reveal() != "x@y.example" {
+					t.Errorf("answer %+v", r)
+				}
+			})
+		}
+		wg.Wait()
+		if len(ids) != 1 || h.rows("spool_messages") != 1 {
+			t.Fatalf("50 racing requests of one key made %d messages, %d rows", len(ids), h.rows("spool_messages"))
+		}
+		if _, err := try("k1", "other"); fault.From(err).Reason != "idempotency_conflict" {
+			t.Errorf("another body: %v", err)
+		}
+		if r, err := try("k2", "same"); err != nil || ids[r.Message] != 0 {
+			t.Errorf("another key: %v", err)
+		}
+		h.by.Client = id.New()
+		if r, err := try("k1", "other"); err != nil || ids[r.Message] != 0 {
+			t.Errorf("another client's key: %v", err)
+		}
+		h.clock.Advance(72*time.Hour + time.Second)
+		if r, err := try("k1", "new"); err != nil || ids[r.Message] != 0 {
+			t.Errorf("after 72 hours: %v", err)
+		}
+		h.clock.Advance(73 * time.Hour)
+		if err := h.door.ForgetAnswers(ctx); err != nil || h.rows("submit_answers") != 0 {
+			t.Errorf("%d answers kept for ever, %v", h.rows("submit_answers"), err)
+		}
+	})
+}
+
+func TestRateLimitAndNewLimits(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	ctx := context.Background()
+	if err := h.accts.SetLimits(ctx, h.org.ID, account.Limits{MessagesPerMinute: 3}); err != nil {
+		t.Fatal(err)
+	}
+	send := func() error {
+		_, err := h.door.Accept(ctx, h.draft(plain, "x@y.example"))
+		return err
+	}
+	for range 3 {
+		if err := send(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := send(); !fault.Is(err, fault.TooMany) {
+		t.Fatalf("fourth within a minute: %v", err)
+	}
+	h.clock.Advance(time.Minute)
+	if err := send(); err != nil {
+		t.Fatalf("a minute later: %v", err)
+	}
+}
+
+// failing breaks off in the middle of a body, as a client that goes away does.
+type failing struct{ left int }
+
+var errGone = errors.New("gone")
+
+func (f *failing) Read(p []byte) (int, error) {
+	if f.left <= 0 {
+		return 0, errGone
+	}
+	n := min(len(p), f.left)
+	f.left -= n
+	return copy(p, bytes.Repeat([]byte("x"), n)), nil
+}
+
+func TestABrokenUploadStoresNothing(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	dr := h.draft("", "x@y.example")
+	dr.Message = io.MultiReader(strings.NewReader(plain), &failing{left: 700 << 10})
+	if _, err := h.door.Accept(context.Background(), dr); !errors.Is(err, errGone) {
+		t.Fatalf("Accept = %v", err)
+	}
+	h.nothingStored("broken upload")
+}
+
+func TestScheduledAndSeal(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	dr := h.draft(plain, "x@y.example")
+	dr.SendAt, dr.Seal = h.clock.Now().Add(time.Hour), policy.Portal
+	r, err := h.door.Accept(context.Background(), dr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, deliveries, _ := h.stored(r.Message)
+	if dl := deliveries[0]; dl.State != spool.Scheduled || !dl.NextAt.Equal(dr.SendAt) || dl.Plan.Allows(policy.TLS) || dl.Seal != policy.Portal {
+		t.Errorf("delivery %+v", dl)
+	}
+	if !m.ExpiresAt.Equal(dr.SendAt.Add(48 * time.Hour)) {
+		t.Errorf("expires at %v", m.ExpiresAt)
+	}
+}

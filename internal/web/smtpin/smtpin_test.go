@@ -281,3 +281,8 @@ func (p *peer) end() {
 		p.t.Fatalf("the connection goes on with %q, %v", rest, err)
 	}
 }
+
+func decode(b64 string) (string, error) {
+	b, err := base64.StdEncoding.DecodeString(b64)
+	return string(b), err
+}

@@ -52,7 +52,6 @@ func (d *dotReader) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, d.fail(err)
 		}
-		d.start = false
 	}
 	if r.Buffered() == 0 {
 		if _, err := r.Peek(1); err != nil {

@@ -119,6 +119,15 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainStartsNothing: MAIL that was being obeyed when draining began.
+func TestDrainStartsNothing(t *testing.T) {
+	l := newLine(&fed{}, time.Minute)
+	l.drain()
+	if l.begin() || !l.stopped() {
+		t.Error("a transaction begins while the server drains")
+	}
+}
+
 func TestDrainEndsByForce(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t), nil)
 	p := w.dial(t, "relay")

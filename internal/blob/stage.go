@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
@@ -27,11 +28,15 @@ type Staged struct {
 	boxes  [][]byte // in memory, or
 	held   int
 	file   *os.File // in a file without a name
+	buf    []byte   // for one chunk of that file
+
+	mu     sync.Mutex // a write may outlive the caller who closes
+	closed bool
 }
 
 // Stage reads a body to its end and encrypts it. Errors of r are given back as
 // they are. The caller closes what it gets.
-func (s *Store) Stage(k *custody.DataKey, blobID id.ID, r io.Reader) (*Staged, error) {
+func (s *Store) Stage(k *custody.DataKey, blobID id.ID, r io.Reader) (_ *Staged, err error) {
 	g := &Staged{k: k, blob: blobID, temp: s.temp}
 	buf := s.buffers.Get().(*[]byte)
 	used := 0
@@ -39,10 +44,15 @@ func (s *Store) Stage(k *custody.DataKey, blobID id.ID, r io.Reader) (*Staged, e
 		clear((*buf)[:used])
 		s.buffers.Put(buf)
 	}()
+	ended := false
 	for have := 0; ; {
-		n, last, err := fill(r, (*buf)[have:])
+		var n int
+		if !ended {
+			n, ended, err = fill(r, (*buf)[have:])
+		}
 		have += n
 		used = max(used, have)
+		last := ended && have <= chunkSize // r may end with the byte too many
 		if err == nil {
 			err = g.add((*buf)[:min(have, chunkSize)], last)
 		}
@@ -53,7 +63,7 @@ func (s *Store) Stage(k *custody.DataKey, blobID id.ID, r io.Reader) (*Staged, e
 		if last {
 			return g, nil
 		}
-		have = copy(*buf, (*buf)[chunkSize:])
+		have = copy(*buf, (*buf)[chunkSize:have])
 	}
 }
 
@@ -82,16 +92,19 @@ func fill(r io.Reader, p []byte) (n int, ended bool, err error) {
 func (g *Staged) Size() int64 { return g.size }
 
 func (g *Staged) add(plain []byte, last bool) error {
-	box := make([]byte, 0, len(plain)+custody.Overhead)
-	box = g.k.SealChunk(box, label, g.blob, uint64(g.chunks), last, plain)
-	g.chunks++
-	g.size += int64(len(plain))
-	g.last = len(box)
-	if g.file == nil && g.held+len(box) > memoryLimit {
+	if g.file == nil && g.held+len(plain)+custody.Overhead > memoryLimit {
 		if err := g.spill(); err != nil {
 			return noRoom(err)
 		}
 	}
+	dst := g.buf[:0]
+	if g.file == nil {
+		dst = make([]byte, 0, len(plain)+custody.Overhead)
+	}
+	box := g.k.SealChunk(dst, label, g.blob, uint64(g.chunks), last, plain)
+	g.chunks++
+	g.size += int64(len(plain))
+	g.last = len(box)
 	if g.file == nil {
 		g.boxes = append(g.boxes, box)
 		g.held += len(box)
@@ -118,7 +131,7 @@ func (g *Staged) spill() error {
 			return err
 		}
 	}
-	g.boxes = nil
+	g.boxes, g.buf = nil, make([]byte, boxSize)
 	return nil
 }
 
@@ -129,15 +142,13 @@ func noRoom(err error) error {
 
 // Save inserts the chunks. It may run again if its transaction did not commit.
 func (g *Staged) Save(tx *db.Tx) error {
-	if tx.Org() != g.k.Org {
-		return errors.New("save body: it belongs to another organization")
-	}
-	var buf []byte
-	if g.file != nil {
-		buf = make([]byte, boxSize)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || tx.Org() != g.k.Org {
+		return errors.New("save body: it is closed or belongs to another organization")
 	}
 	for n := range g.chunks {
-		box, err := g.box(n, buf)
+		box, err := g.box(n)
 		if err != nil {
 			return fmt.Errorf("read staged body: %w", err)
 		}
@@ -148,24 +159,30 @@ func (g *Staged) Save(tx *db.Tx) error {
 	return nil
 }
 
-func (g *Staged) box(n int, buf []byte) ([]byte, error) {
+func (g *Staged) box(n int) ([]byte, error) {
 	if g.file == nil {
 		return g.boxes[n], nil
 	}
+	box := g.buf
 	if n == g.chunks-1 {
-		buf = buf[:g.last]
+		box = box[:g.last]
 	}
-	_, err := g.file.ReadAt(buf, int64(n)*boxSize)
-	return buf, err
+	_, err := g.file.ReadAt(box, int64(n)*boxSize)
+	return box, err
 }
 
-// Close lets go of memory and of the file.
+// Close lets go of memory and of the file, after a Save that is under way. A
+// Save that comes later fails: close only when the outcome is known or does
+// not matter any more.
 func (g *Staged) Close() error {
-	g.boxes = nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed, g.boxes = true, nil
 	if g.file == nil {
 		return nil
 	}
-	f := g.file
-	g.file = nil
-	return f.Close()
+	return g.file.Close()
 }

@@ -74,7 +74,7 @@ type Deps struct {
 
 // Custody hands out keys. It is safe for concurrent use.
 type Custody struct {
-	Deps
+	d    Deps
 	mu   sync.Mutex
 	orgs map[id.ID]*entry
 }
@@ -83,7 +83,7 @@ type Custody struct {
 // is the one that belongs to the database, which must be migrated. It makes
 // the keys of the organization "system" where they are missing.
 func Open(ctx context.Context, d Deps) (*Custody, error) {
-	c := &Custody{Deps: d, orgs: map[id.ID]*entry{}}
+	c := &Custody{d: d, orgs: map[id.ID]*entry{}}
 	keys, err := d.Store.All()
 	if err != nil {
 		return nil, storeFailed(err)
@@ -131,14 +131,14 @@ func (c *Custody) check(keys []Key) error {
 // refuseForeignStore keeps an empty key store from being filled with new keys
 // beside a database whose content needs the old ones.
 func (c *Custody) refuseForeignStore(ctx context.Context) error {
-	stones, err := c.Store.Tombstones()
+	stones, err := c.d.Store.Tombstones()
 	if err != nil {
 		return storeFailed(err)
 	}
 	if len(stones) > 0 {
 		return nil
 	}
-	err = c.DB.Read(ctx, db.System, func(tx *db.Tx) error {
+	err = c.d.DB.Read(ctx, db.System, func(tx *db.Tx) error {
 		var one int
 		return tx.Row("SELECT 1 FROM custody_data_keys LIMIT 1").Scan(&one)
 	})
@@ -172,30 +172,30 @@ type Status struct {
 func (c *Custody) Status() (Status, error) {
 	var s Status
 	var err error
-	if s.MasterID, err = c.Master.KeyID(); err != nil {
+	if s.MasterID, err = c.d.Master.KeyID(); err != nil {
 		return s, err
 	}
-	if s.Keys, err = c.Store.All(); err != nil {
+	if s.Keys, err = c.d.Store.All(); err != nil {
 		return s, storeFailed(err)
 	}
-	if s.Destroyed, err = c.Store.Tombstones(); err != nil {
+	if s.Destroyed, err = c.d.Store.Tombstones(); err != nil {
 		return s, storeFailed(err)
 	}
 	return s, nil
 }
 
 func (c *Custody) unwrap(k Key) ([]byte, error) {
-	return c.Master.Unwrap(k.MasterID, k.Ref.context(), k.Wrapped)
+	return c.d.Master.Unwrap(k.MasterID, k.Ref.context(), k.Wrapped)
 }
 
 // store wraps a secret with the current master key and creates its key.
 func (c *Custody) store(ref Ref, secret []byte, rotating bool) (Key, error) {
-	master, wrapped, err := c.Master.Wrap(ref.context(), secret)
+	master, wrapped, err := c.d.Master.Wrap(ref.context(), secret)
 	if err != nil {
 		return Key{}, err
 	}
-	k := Key{Ref: ref, MasterID: master, Wrapped: wrapped, CreatedAt: c.Clock.Now().UTC().Truncate(time.Microsecond), Rotating: rotating}
-	return k, c.Store.Create(k)
+	k := Key{Ref: ref, MasterID: master, Wrapped: wrapped, CreatedAt: c.d.Clock.Now().UTC().Truncate(time.Microsecond), Rotating: rotating}
+	return k, c.d.Store.Create(k)
 }
 
 func storeFailed(err error) error {

@@ -79,7 +79,7 @@ func (c *Custody) SaveDataKey(tx *db.Tx, k *DataKey) error {
 		return fmt.Errorf("save data key: %w", err)
 	}
 	for {
-		changed, err := c.Store.Changed(k.Org, ks.newest)
+		changed, err := c.d.Store.Changed(k.Org, ks.newest)
 		if err != nil {
 			return storeFailed(err)
 		}
@@ -98,7 +98,7 @@ func (c *Custody) SaveDataKey(tx *db.Tx, k *DataKey) error {
 
 // DataKey loads a key of the transaction's organization. A key that is not
 // there, is another organization's, or whose organization key is gone gives
-// ErrDestroyed.
+// ErrDestroyed. It runs a query: on PostgreSQL, not while rows of tx are open.
 func (c *Custody) DataKey(tx *db.Tx, keyID id.ID) (*DataKey, error) {
 	var version int
 	var wrapped []byte

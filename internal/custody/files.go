@@ -7,7 +7,42 @@ import (
 	"syscall"
 )
 
-const tempPrefix = ".new-"
+const tempPrefix = ".sealpost-new-"
+
+// sweep removes files that a crash kept from being renamed into place. They
+// hold keys. The folder's lock is held.
+func sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := erase(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// erase overwrites a file before it removes it. On disks that write elsewhere
+// that is no promise.
+func erase(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := writeSync(f, make([]byte, info.Size())); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
 
 // replaceFile writes a file so that after a crash there is the old one or the
 // new one, whole and on disk.

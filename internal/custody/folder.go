@@ -70,21 +70,7 @@ func OpenFolder(dir string) (*Folder, error) {
 			return nil, err
 		}
 	}
-	return f, f.sweep()
-}
-
-// sweep removes files that were never renamed into place. The lock is held.
-func (f *Folder) sweep() error {
-	left, err := f.names(tempPrefix, "")
-	if err != nil {
-		return err
-	}
-	for _, name := range left {
-		if err := f.erase(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return f, sweep(f.dir)
 }
 
 func plainID(org id.ID) string { return strings.TrimPrefix(org.Text(id.Org), id.Org+"_") }
@@ -283,7 +269,7 @@ func (f *Folder) Replace(old, new Key) error {
 		return ErrKeyChanged
 	case err != nil:
 		return err
-	case now.MasterID != old.MasterID || !bytes.Equal(now.Wrapped, old.Wrapped) || now.Rotating != old.Rotating:
+	case !bytes.Equal(now.Wrapped, old.Wrapped) || now.Rotating != old.Rotating:
 		return ErrKeyChanged
 	}
 	return f.write(new)
@@ -316,7 +302,7 @@ func (f *Folder) Destroy(org id.ID, at time.Time) (Tombstone, error) {
 	if err != nil {
 		return Tombstone{}, err
 	}
-	return t, errors.Join(f.shred(org), f.sweep())
+	return t, errors.Join(f.shred(org), sweep(f.dir))
 }
 
 func (f *Folder) bury(org id.ID, at time.Time) (Tombstone, error) {
@@ -347,31 +333,11 @@ func (f *Folder) shred(org id.ID) error {
 		return err
 	}
 	for _, name := range append(names, fileName(Ref{Kind: KindIndex, Org: org})) {
-		if err := f.erase(name); err != nil {
+		if err := erase(f.path(name)); err != nil {
 			return err
 		}
 	}
 	return syncDir(f.dir)
-}
-
-// erase overwrites a file before it removes it. On disks that write elsewhere
-// this is no promise; that the key was wrapped all along is.
-func (f *Folder) erase(name string) error {
-	file, err := os.OpenFile(f.path(name), os.O_WRONLY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return errors.Join(err, file.Close())
-	}
-	if err := writeSync(file, make([]byte, info.Size())); err != nil {
-		return err
-	}
-	return os.Remove(f.path(name))
 }
 
 func (f *Folder) tombstone(org id.ID) (Tombstone, error) {

@@ -94,6 +94,9 @@ func AddMaster(path string) (keyID string, err error) {
 		return "", fmt.Errorf("lock master key file: %w", err)
 	}
 	defer unlock()
+	if err := sweep(filepath.Dir(path)); err != nil {
+		return "", fmt.Errorf("tidy master key folder: %w", err)
+	}
 	old, err := readMasterFile(path)
 	if err != nil {
 		return "", err
@@ -217,8 +220,8 @@ func parseMaster(text []byte) (*masterRing, error) {
 		if len(word) != 3 || word[0] != masterFormat {
 			return nil, badMaster(i+1, "it is not of the form \""+masterFormat+" KEY-ID BASE64\"")
 		}
-		key, err := base64.StdEncoding.Strict().DecodeString(word[2])
-		if err != nil || len(key) != keySize {
+		key, err := base64.StdEncoding.DecodeString(word[2])
+		if err != nil || len(key) != keySize || base64.StdEncoding.EncodeToString(key) != word[2] {
 			return nil, badMaster(i+1, "the key is not the base64 of 32 bytes")
 		}
 		if masterID(key) != word[1] {

@@ -35,7 +35,7 @@ var errUnknownOrg = fault.New(fault.NotFound, "organization_unknown", "There is 
 // CreateOrg makes the first key and the index key of an organization. Again,
 // it does nothing; for a destroyed organization it is refused.
 func (c *Custody) CreateOrg(org id.ID) error {
-	have, err := c.Store.Org(org)
+	have, err := c.d.Store.Org(org)
 	if errors.Is(err, ErrTombstone) {
 		return fault.New(fault.Conflict, "organization_destroyed",
 			"The keys of this organization were destroyed; it cannot be brought back. Make a new organization.")
@@ -70,12 +70,12 @@ func (c *Custody) keys(org id.ID) (*orgKeys, error) {
 	e := c.entry(org)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := c.Clock.Now()
+	now := c.d.Clock.Now()
 	if age := now.Sub(e.checked); e.keys != nil && age >= 0 && age < freshFor {
 		return e.keys, nil
 	}
 	if e.keys != nil {
-		changed, err := c.Store.Changed(org, e.keys.newest)
+		changed, err := c.d.Store.Changed(org, e.keys.newest)
 		if err != nil {
 			return nil, storeFailed(err)
 		}
@@ -92,7 +92,7 @@ func (c *Custody) reload(org id.ID) (*orgKeys, error) {
 	e := c.entry(org)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return c.load(org, e, c.Clock.Now())
+	return c.load(org, e, c.d.Clock.Now())
 }
 
 func (c *Custody) entry(org id.ID) *entry {
@@ -108,7 +108,7 @@ func (c *Custody) entry(org id.ID) *entry {
 
 func (c *Custody) load(org id.ID, e *entry, now time.Time) (*orgKeys, error) {
 	e.keys = nil
-	stored, err := c.Store.Org(org)
+	stored, err := c.d.Store.Org(org)
 	if errors.Is(err, ErrTombstone) {
 		return nil, ErrDestroyed
 	}
@@ -162,7 +162,7 @@ func (c *Custody) DestroyOrg(org id.ID) (Tombstone, error) {
 		return Tombstone{}, fault.New(fault.Invalid, "organization_system",
 			"The keys of the installation itself cannot be destroyed.")
 	}
-	t, err := c.Store.Destroy(org, c.Clock.Now())
+	t, err := c.d.Store.Destroy(org, c.d.Clock.Now())
 	c.mu.Lock()
 	delete(c.orgs, org)
 	c.mu.Unlock()

@@ -30,6 +30,9 @@ type Rotation struct {
 // RotateOrg gives an organization a new key, re-wraps its data keys in batches
 // and takes old versions out of the store. Nodes may serve meanwhile. When it
 // is interrupted, the next call goes on with the same new version.
+//
+// What ctx ends is the walk, between two transactions: a transaction under way
+// still writes what this call reports.
 func (c *Custody) RotateOrg(ctx context.Context, org id.ID) (Rotation, error) {
 	newest, err := c.beginRotation(org)
 	if err != nil {
@@ -49,10 +52,15 @@ func (c *Custody) RotateOrg(ctx context.Context, org id.ID) (Rotation, error) {
 			return r, err
 		}
 		if done {
+			// Other nodes may keep a removed version in memory until the next
+			// rotation; without rows that use it, it opens nothing.
+			if _, err := c.reload(org); err != nil {
+				return r, err
+			}
 			return r, c.endRotation(newest.Ref)
 		}
 		select {
-		case <-c.Clock.After(rewrapPause):
+		case <-c.d.Clock.After(rewrapPause):
 		case <-ctx.Done():
 			return r, ctx.Err()
 		}
@@ -61,7 +69,7 @@ func (c *Custody) RotateOrg(ctx context.Context, org id.ID) (Rotation, error) {
 
 // beginRotation makes the new version, or finds the one an earlier call left.
 func (c *Custody) beginRotation(org id.ID) (Key, error) {
-	keys, err := c.Store.Org(org)
+	keys, err := c.d.Store.Org(org)
 	if errors.Is(err, ErrTombstone) {
 		return Key{}, ErrDestroyed
 	}
@@ -92,7 +100,7 @@ func (c *Custody) beginRotation(org id.ID) (Key, error) {
 
 func (c *Custody) endRotation(ref Ref) error {
 	for {
-		k, err := c.Store.Get(ref)
+		k, err := c.d.Store.Get(ref)
 		if errors.Is(err, ErrNoKey) || errors.Is(err, ErrTombstone) || err == nil && !k.Rotating {
 			return nil // somebody else ended it, or the organization
 		}
@@ -101,7 +109,7 @@ func (c *Custody) endRotation(ref Ref) error {
 		}
 		done := k
 		done.Rotating = false
-		err = c.Store.Replace(k, done)
+		err = c.d.Store.Replace(k, done)
 		if err == nil {
 			return nil
 		}
@@ -137,7 +145,7 @@ func (c *Custody) rewrapAll(ctx context.Context, ks *orgKeys, r *Rotation) error
 }
 
 func (c *Custody) oldRows(ctx context.Context, org id.ID, below int, after id.ID) (rows []wrappedRow, err error) {
-	err = c.DB.Read(ctx, org, func(tx *db.Tx) error {
+	err = c.d.DB.Read(ctx, org, func(tx *db.Tx) error {
 		rows = nil
 		found, err := tx.Query(`SELECT id, org_key_version, wrapped FROM custody_data_keys
 			WHERE id > ? AND org_id = ? AND org_key_version < ? ORDER BY id LIMIT ?`, after, org, below, rewrapBatch)
@@ -180,7 +188,7 @@ func (c *Custody) rewrap(ctx context.Context, ks *orgKeys, rows []wrappedRow, r 
 		return nil
 	}
 	var changed int64
-	err := c.DB.WriteAlone(ctx, r.Org, func(tx *db.Tx) error {
+	err := c.d.DB.WriteAlone(context.WithoutCancel(ctx), r.Org, func(tx *db.Tx) error {
 		changed = 0
 		for _, w := range ready {
 			n, err := tx.Exec("UPDATE custody_data_keys SET org_key_version = ?, wrapped = ? WHERE id = ? AND org_id = ? AND org_key_version = ?",
@@ -204,7 +212,7 @@ func (c *Custody) rewrap(ctx context.Context, ks *orgKeys, rows []wrappedRow, r 
 // and on PostgreSQL the lock waits for inserts that are not committed yet. The
 // transaction itself changes nothing, so it does not matter how it ends.
 func (c *Custody) retire(ctx context.Context, r *Rotation) (done bool, err error) {
-	err = c.DB.WriteAlone(ctx, r.Org, func(tx *db.Tx) error {
+	err = c.d.DB.WriteAlone(context.WithoutCancel(ctx), r.Org, func(tx *db.Tx) error {
 		if tx.Pick("", "lock") != "" {
 			if _, err := tx.Exec("LOCK TABLE custody_data_keys IN SHARE MODE"); err != nil {
 				return err
@@ -225,10 +233,10 @@ func (c *Custody) retire(ctx context.Context, r *Rotation) (done bool, err error
 		}
 		done = true
 		for _, o := range old {
-			if c.Clock.Now().Before(o.replacedAt.Add(c.Retain)) {
+			if c.d.Clock.Now().Before(o.replacedAt.Add(c.d.Retain)) {
 				break
 			}
-			if err := c.Store.Remove(Ref{Kind: KindOrg, Org: r.Org, Version: o.version}); err != nil {
+			if err := c.d.Store.Remove(Ref{Kind: KindOrg, Org: r.Org, Version: o.version}); err != nil {
 				return storeFailed(err)
 			}
 			r.Removed = append(r.Removed, o.version)
@@ -244,7 +252,7 @@ type oldVersion struct {
 }
 
 func (c *Custody) oldVersions(org id.ID, below int) ([]oldVersion, error) {
-	keys, err := c.Store.Org(org)
+	keys, err := c.d.Store.Org(org)
 	if errors.Is(err, ErrTombstone) {
 		return nil, ErrDestroyed
 	}
@@ -269,13 +277,13 @@ func (c *Custody) oldVersions(org id.ID, below int) ([]oldVersion, error) {
 // RotateMaster wraps every key in the store again under the current master
 // key and gives their number. Old master keys may leave the file afterwards.
 func (c *Custody) RotateMaster(ctx context.Context) (int, error) {
-	current, err := c.Master.KeyID()
+	current, err := c.d.Master.KeyID()
 	if err != nil {
 		return 0, err
 	}
 	count := 0
 	for {
-		keys, err := c.Store.All()
+		keys, err := c.d.Store.All()
 		if err != nil {
 			return count, storeFailed(err)
 		}
@@ -308,10 +316,10 @@ func (c *Custody) rewrapKey(k Key) error {
 	}
 	defer clear(secret)
 	next := k
-	if next.MasterID, next.Wrapped, err = c.Master.Wrap(k.Ref.context(), secret); err != nil {
+	if next.MasterID, next.Wrapped, err = c.d.Master.Wrap(k.Ref.context(), secret); err != nil {
 		return err
 	}
-	switch err := c.Store.Replace(k, next); {
+	switch err := c.d.Store.Replace(k, next); {
 	case err == nil || errors.Is(err, ErrKeyChanged):
 		return err
 	default:

@@ -14,12 +14,12 @@ import (
 // is made on first use.
 func (c *Custody) SigningKey(name string) (signer note.Signer, vkey string, err error) {
 	ref := Ref{Kind: KindSigning, Name: name}
-	k, err := c.Store.Get(ref)
+	k, err := c.d.Store.Get(ref)
 	if errors.Is(err, ErrNoKey) {
 		if err := c.newSigningKey(ref); err != nil {
 			return nil, "", err
 		}
-		k, err = c.Store.Get(ref)
+		k, err = c.d.Store.Get(ref)
 	}
 	if err != nil {
 		return nil, "", storeFailed(err)

@@ -161,7 +161,11 @@ func (j *job) attempt(ctx context.Context) {
 // noSeal ends or defers a delivery none of whose seals could be used today.
 func (j *job) noSeal() {
 	if j.weak != nil && j.weak.Temporary {
-		j.deferFor(spool.ReasonTLSUnavailable, j.weakAttempt())
+		reason := spool.ReasonTLSUnavailable
+		if silent(j.weak) {
+			reason = spool.ReasonTimeout
+		}
+		j.deferFor(reason, j.weakAttempt())
 		return
 	}
 	reason := spool.ReasonNoPrivateChannel

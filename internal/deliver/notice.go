@@ -69,7 +69,7 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 	var refused *smtpclient.RefusedError
 	switch {
 	case err == nil:
-		return spool.Outcome{State: spool.Delivered, Grade: evidence.Grade, Attempt: &spool.Attempt{Evidence: evidence}}
+		return spool.Outcome{State: spool.Delivered, Grade: evidence.Grade, Attempt: &spool.Attempt{Evidence: proof(evidence)}}
 	case errors.As(err, &refused) && refused.Reply.Permanent():
 		return spool.Outcome{State: spool.Failed, Reason: spool.ReasonRejected}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -26,7 +27,7 @@ func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, e
 	switch {
 	case err == nil:
 		ev := j.w.conn.Evidence()
-		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, ev
+		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, proof(ev)
 		o.State, o.Grade = taken, ev.Grade
 	case errors.As(err, &source):
 		j.w.e.Log.Error("stored mail could not be read while sending", "delivery", j.work.ID, "error", err)
@@ -70,11 +71,15 @@ func mailbox(enhanced, general string) string {
 
 // unreachable tells silence from absence.
 func unreachable(err error) string {
-	var lost *smtpclient.ConnError
-	if errors.As(err, &lost) && lost.Word == smtpclient.ConnTimeout {
+	if silent(err) {
 		return spool.ReasonTimeout
 	}
 	return spool.ReasonUnreachable
+}
+
+func silent(err error) bool {
+	var lost *smtpclient.ConnError
+	return errors.As(err, &lost) && lost.Word == smtpclient.ConnTimeout
 }
 
 // attemptBy describes an attempt that ended with err.
@@ -82,7 +87,7 @@ func (j *job) attemptBy(err error) *spool.Attempt {
 	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultTemporary}
 	describe(a, err)
 	if c := j.w.conn; c != nil && a.Evidence == nil {
-		a.Evidence, a.Host = c.Evidence(), c.Evidence().MX
+		a.Evidence, a.Host = proof(c.Evidence()), c.Evidence().MX
 	}
 	return a
 }
@@ -105,23 +110,25 @@ func enhanced(r smtpclient.Reply) string {
 	if r.Enhanced[0] == 0 {
 		return ""
 	}
-	return r.Status()
+	return fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])
 }
 
 // weakAttempt describes an attempt that ended before anything was sent.
 func (j *job) weakAttempt() *spool.Attempt {
 	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultWeak}
 	if j.weak != nil {
-		a.Host, a.Evidence = j.weak.Evidence.MX, weakEvidence{j.weak.Evidence, j.weak.Wanted, j.weak.Reason}
+		a.Host, a.Evidence = j.weak.Evidence.MX, proof(j.weak.Evidence)
+		a.Evidence.Wanted, a.Evidence.Weak = j.weak.Wanted, j.weak.Reason
 	}
 	return a
 }
 
-// weakEvidence is what a transport showed that was not enough.
-type weakEvidence struct {
-	smtpclient.Evidence
-	Wanted policy.Grade `json:"wanted"`
-	Weak   string       `json:"weak"`
+// proof is the transport's evidence as the spool records it.
+func proof(e smtpclient.Evidence) *spool.Evidence {
+	return &spool.Evidence{
+		Grade: e.Grade, TLSVersion: e.TLSVersion, Suite: e.Suite, KeyExchange: e.KeyExchange, PeerFingerprint: e.PeerFingerprint,
+		VerifiedBy: e.VerifiedBy, VerifyError: e.VerifyError, MX: e.MX, Addr: e.Addr, STSPolicyID: e.STSPolicyID, RequireTLS: e.RequireTLS,
+	}
 }
 
 // deferFor records a temporary failure.

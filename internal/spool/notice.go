@@ -44,11 +44,11 @@ type wireNotice struct {
 
 // noticeFact is the clear part of notice.sent and notice.failed.
 type noticeFact struct {
-	Notice   string `json:"notice"`
-	Kind     string `json:"kind"`
-	Domain   string `json:"domain"`
-	Reason   string `json:"reason,omitempty"`
-	Evidence any    `json:"evidence,omitempty"`
+	Notice   string          `json:"notice"`
+	Kind     string          `json:"kind"`
+	Domain   string          `json:"domain"`
+	Reason   string          `json:"reason,omitempty"`
+	Evidence json.RawMessage `json:"evidence,omitempty"`
 }
 
 // PostNotice queues a notice, at once and ahead of all other mail, unless one
@@ -138,7 +138,9 @@ func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
 		t = ledger.NoticeSent
 	}
 	if o.Attempt != nil {
-		fact.Evidence = o.Attempt.Evidence
+		if fact.Evidence, err = evidenceOf(o.Attempt); err != nil {
+			return false, err
+		}
 	}
 	return true, ledger.Append(tx, ledger.Fact{Type: t, Message: n.Message, Delivery: n.Delivery, At: o.At, Data: fact})
 }

@@ -24,8 +24,26 @@ type Attempt struct {
 	Code     int    // SMTP reply code, or 0
 	Enhanced string // enhanced status (RFC 3463), or empty
 	Reply    private.String
-	Evidence any // of the transport; clear, a struct
+	Evidence *Evidence // nil when no host was reached
 	Began    time.Time
+}
+
+// Evidence says how the transport of an attempt was proved. It stands in the
+// ledger in clear and holds nothing private.
+type Evidence struct {
+	Grade           policy.Grade `json:"grade"`
+	TLSVersion      string       `json:"tls_version,omitempty"`      // "TLS 1.3"
+	Suite           string       `json:"suite,omitempty"`            // IANA name
+	KeyExchange     string       `json:"key_exchange,omitempty"`     // "X25519MLKEM768", "P256"
+	PeerFingerprint string       `json:"peer_fingerprint,omitempty"` // SHA-256 of the certificate, hex
+	VerifiedBy      string       `json:"verified_by,omitempty"`
+	VerifyError     string       `json:"verify_error,omitempty"`
+	MX              string       `json:"mx"`
+	Addr            string       `json:"addr,omitempty"`
+	STSPolicyID     string       `json:"sts_policy_id,omitempty"`
+	RequireTLS      bool         `json:"require_tls,omitempty"` // sent under REQUIRETLS (RFC 8689)
+	Wanted          policy.Grade `json:"wanted,omitzero"`       // of a transport that was too weak
+	Weak            string       `json:"weak,omitempty"`        // why it was
 }
 
 // Results of attempts.
@@ -39,15 +57,15 @@ const (
 
 // attemptedFact is the clear part of delivery.attempted.
 type attemptedFact struct {
-	Number   int         `json:"number"`
-	Seal     policy.Seal `json:"seal,omitempty"`
-	Result   string      `json:"result"`
-	Reason   string      `json:"reason,omitempty"`
-	Host     string      `json:"host,omitempty"`
-	Code     int         `json:"code,omitempty"`
-	Enhanced string      `json:"enhanced,omitempty"`
-	Micros   int64       `json:"duration_us,omitempty"`
-	Evidence any         `json:"evidence,omitempty"`
+	Number   int             `json:"number"`
+	Seal     policy.Seal     `json:"seal,omitempty"`
+	Result   string          `json:"result"`
+	Reason   string          `json:"reason,omitempty"`
+	Host     string          `json:"host,omitempty"`
+	Code     int             `json:"code,omitempty"`
+	Enhanced string          `json:"enhanced,omitempty"`
+	Micros   int64           `json:"duration_us,omitempty"`
+	Evidence json.RawMessage `json:"evidence,omitempty"`
 }
 
 // attemptedPrivate is its sealed part: peers quote addresses in replies.
@@ -193,11 +211,24 @@ func finishRecord(tx *db.Tx, it Item, o Outcome) error {
 	return err
 }
 
+// evidenceOf writes out what a transport proved: the ledger takes no values
+// whose fields are not known beforehand.
+func evidenceOf(a *Attempt) (json.RawMessage, error) {
+	if a.Evidence == nil {
+		return nil, nil
+	}
+	return json.Marshal(a.Evidence)
+}
+
 func appendAttempt(tx *db.Tx, it Item, key *custody.DataKey, o Outcome) error {
 	a := o.Attempt
+	evidence, err := evidenceOf(a)
+	if err != nil {
+		return err
+	}
 	f := ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: o.At, Data: attemptedFact{
 		Number: a.Number, Seal: a.Seal, Result: a.Result, Reason: o.Reason, Host: a.Host, Code: a.Code,
-		Enhanced: a.Enhanced, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: a.Evidence,
+		Enhanced: a.Enhanced, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: evidence,
 	}}
 	if key != nil && !a.Reply.Empty() {
 		f.Key, f.Private = key, attemptedPrivate{a.Reply.Reveal()}

@@ -1,8 +1,11 @@
 package blob
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -29,6 +32,7 @@ type Staged struct {
 	held   int
 	file   *os.File // in a file without a name
 	buf    []byte   // for one chunk of that file
+	sum    hash.Hash
 
 	mu     sync.Mutex // a write may outlive the caller who closes
 	closed bool
@@ -37,7 +41,7 @@ type Staged struct {
 // Stage reads a body to its end and encrypts it. Errors of r are given back as
 // they are. The caller closes what it gets.
 func (s *Store) Stage(k *custody.DataKey, blobID id.ID, r io.Reader) (_ *Staged, err error) {
-	g := &Staged{k: k, blob: blobID, temp: s.temp}
+	g := &Staged{k: k, blob: blobID, temp: s.temp, sum: sha256.New()}
 	buf := s.buffers.Get().(*[]byte)
 	used := 0
 	defer func() {
@@ -91,6 +95,10 @@ func fill(r io.Reader, p []byte) (n int, ended bool, err error) {
 // Size is the length of the body, unencrypted.
 func (g *Staged) Size() int64 { return g.size }
 
+// SHA256 is the hex hash of the ciphertext, all chunks one behind the other.
+// The ledger keeps it, so that a body that was exchanged is noticed.
+func (g *Staged) SHA256() string { return hex.EncodeToString(g.sum.Sum(nil)) }
+
 func (g *Staged) add(plain []byte, last bool) error {
 	if g.file == nil && g.held+len(plain)+custody.Overhead > memoryLimit {
 		if err := g.spill(); err != nil {
@@ -102,6 +110,7 @@ func (g *Staged) add(plain []byte, last bool) error {
 		dst = make([]byte, 0, len(plain)+custody.Overhead)
 	}
 	box := g.k.SealChunk(dst, label, g.blob, uint64(g.chunks), last, plain)
+	_, _ = g.sum.Write(box) // a hash takes everything
 	g.chunks++
 	g.size += int64(len(plain))
 	g.last = len(box)

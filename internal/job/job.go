@@ -48,6 +48,9 @@ type Deps struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	Run   id.ID // this run of this node: the owner of its leases
+	// Alone says that no other run lives, so that leases which a killed one
+	// left need not expire first.
+	Alone bool
 }
 
 // Runner runs the tasks that this node leads.
@@ -97,6 +100,14 @@ func (r *Runner) Start(ctx context.Context) error {
 	}
 	if r.d.Run.IsZero() {
 		return errors.New("jobs need the id of this run")
+	}
+	if r.d.Alone {
+		if err := r.d.DB.Write(ctx, db.System, func(tx *db.Tx) error {
+			_, err := tx.Exec("DELETE FROM job_leases WHERE owner <> ?", r.d.Run)
+			return err
+		}); err != nil {
+			return fmt.Errorf("free the leases of dead runs: %w", err)
+		}
 	}
 	r.started = true
 	ctx, r.cancel = context.WithCancel(ctx)

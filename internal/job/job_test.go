@@ -372,3 +372,30 @@ func TestADatabaseThatIsGone(t *testing.T) {
 	pass(t, c, failed, "failures are logged")
 	r.Stop()
 }
+
+func TestAloneDoesNotWaitForTheDead(t *testing.T) {
+	d := dbtest.SQLite(t)
+	ctx := context.Background()
+	if err := d.Write(ctx, db.System, func(tx *db.Tx) error {
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec("INSERT INTO job_leases (name, owner, expires_at) VALUES ('t', ?, ?)", id.New(), now+time.Hour.Microseconds())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ran := make(chan bool, 1)
+	r := job.New(job.Deps{DB: d, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler), Run: id.New(), Alone: true})
+	r.Add(job.Task{Name: "t", Every: time.Hour, Do: func(context.Context) error { ran <- true; return nil }})
+	if err := r.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Stop()
+	select {
+	case <-ran:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the lease of a dead run held the task up")
+	}
+}

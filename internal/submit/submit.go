@@ -308,7 +308,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	m.Details = spool.Details{From: private.NewString(opened.Header.Get("From")),
 		Subject: private.NewString(mail.DecodeText(opened.Header.Get("Subject"))), Tags: draft.Tags, Metadata: draft.Metadata}
 	p.message, p.deliveries = m, deliveries
-	p.rows, err = spool.Prepare(m, deliveries, "", func(address string) ([]byte, error) {
+	p.rows, err = spool.Prepare(m, deliveries, p.staged.SHA256(), func(address string) ([]byte, error) {
 		return d.Custody.Index(m.Org, spool.IndexAddress, address)
 	})
 	return err

@@ -124,6 +124,7 @@ func (c *Conn) transact(ctx context.Context, a *seal.Artifact, body io.Reader, s
 		c.kill()
 		return Reply{}, &UnknownError{Word: connWord(ctx, err), cause: err}
 	}
+	c.dirty = false // either answer ends the transaction
 	c.heed(reply)
 	if !reply.Accepted() {
 		return reply, &RefusedError{Stage: StageDot, Reply: reply}

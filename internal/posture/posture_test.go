@@ -3,6 +3,8 @@ package posture
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -110,20 +112,16 @@ func TestMailHosts(t *testing.T) {
 func TestManyHostsAreBoundedAndShuffled(t *testing.T) {
 	w := start(t, dbtest.SQLite(t))
 	var mxs []fake.MX
-	for i := range 40 {
-		host := string(rune('a'+i/26)) + string(rune('a'+i%26)) + ".wide.example"
-		pref := uint16(10)
-		if i == 30 {
-			pref = 1
-		}
-		mxs = append(mxs, fake.MX{Preference: pref, Host: host})
+	for i := range 60 {
+		host := fmt.Sprintf("a-mail-host-with-a-long-name-%d.wide.example", i)
+		mxs = append(mxs, fake.MX{Preference: uint16(10 - i/59), Host: host}) // the last goes first
 		w.net.SetA(host, netip.MustParseAddr("127.23.0.1"))
 	}
 	w.net.SetMX("wide.example", mxs...) // too large for UDP
 	orders := map[string]bool{}
 	for range 5 {
 		p := w.refresh(t, "wide.example")
-		if len(p.MX) != maxHosts || p.MX[0].Host != "be.wide.example" {
+		if len(p.MX) != maxHosts || p.MX[0].Host != "a-mail-host-with-a-long-name-59.wide.example" {
 			t.Fatalf("%s", p)
 		}
 		orders[hostsOf(p)] = true
@@ -281,6 +279,21 @@ func TestLearn(t *testing.T) {
 			t.Errorf("%s", p)
 		}
 	})
+}
+
+// TestLearnDuringLookUp: what is learned while a look-up is under way is not
+// lost when the look-up ends.
+func TestLearnDuringLookUp(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	dial := w.resolver.dial
+	w.resolver.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		w.Learn(ctx, "modern.example", policy.Verified, "mx.modern.example")
+		return dial(ctx, network, addr)
+	}
+	w.refresh(t, "modern.example")
+	if p, _ := w.Cached(t.Context(), "modern.example"); !p.Facts().TLSKnown || hostsOf(p) != "mx.modern.example" {
+		t.Errorf("%s", p)
+	}
 }
 
 func TestLearnWritesSeldom(t *testing.T) {

@@ -76,6 +76,9 @@ func TestPolicyOutlivesFailures(t *testing.T) {
 		w.net.SetDNSFault("_mta-sts."+domain, fake.ServFail)
 		step("no answer", STSDNS)
 		w.clock.Advance(7 * 24 * time.Hour)
+		if p, _ := w.Cached(t.Context(), domain); p.Facts().STSEnforce {
+			t.Errorf("enforced after max_age: %s", p)
+		}
 		if p := w.refresh(t, domain); p.STS.Mode != "" {
 			t.Errorf("holds after max_age: %s", p)
 		}

@@ -71,6 +71,51 @@ func TestOneBadWriteFailsAlone(t *testing.T) {
 	})
 }
 
+// A deferred constraint fails in the commit itself, after every statement of
+// the write went well.
+func TestAWriteIsNotAcknowledgedBeforeItsCommit(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		ctx := context.Background()
+		if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+			if _, err := tx.Exec("CREATE TABLE parents (id BIGINT PRIMARY KEY)"); err != nil {
+				return err
+			}
+			_, err := tx.Exec("CREATE TABLE children (parent BIGINT NOT NULL REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		orphan := func(tx *db.Tx) error {
+			_, err := tx.Exec("INSERT INTO children (parent) VALUES (?)", 7)
+			return err
+		}
+		if err := d.WriteAlone(ctx, db.System, orphan); err == nil {
+			t.Error("WriteAlone acknowledged what was not committed")
+		}
+		var wg sync.WaitGroup
+		errs := make([]error, 60)
+		for i := range errs {
+			wg.Go(func() {
+				errs[i] = d.Write(ctx, db.System, func(tx *db.Tx) error {
+					if i%3 == 0 {
+						return orphan(tx)
+					}
+					return insertRun(tx, id.New(), "good")
+				})
+			})
+		}
+		wg.Wait()
+		for i, err := range errs {
+			if bad := i%3 == 0; bad != (err != nil) {
+				t.Errorf("write %d: %v", i, err)
+			}
+		}
+		if got := count(t, d); got != 40 {
+			t.Errorf("%d rows, want the 40 that were acknowledged", got)
+		}
+	})
+}
+
 func TestACallerWhoLeavesDoesNotCancel(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		ctx, leave := context.WithCancel(context.Background())

@@ -46,14 +46,15 @@ type Core struct {
 	Roots    *x509.CertPool // nil stands for the system's
 	Clock    clock.Clock
 	Log      *slog.Logger
-	temp     string
+	Version  string // of the program
 }
 
 // Options are what a Core takes from its surroundings.
 type Options struct {
 	Clock    clock.Clock // nil: the system's
 	Log      *slog.Logger
-	MaxPages int // bounds the SQLite file, for tests of a full disk
+	Version  string // of the program
+	MaxPages int    // bounds the SQLite file, for tests of a full disk
 }
 
 // OpenDatabase opens the database a configuration names. SQLite is migrated;
@@ -83,7 +84,7 @@ func OpenDatabase(ctx context.Context, cfg *config.Config, o Options) (*db.DB, e
 
 // Open opens the database and the keys.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Core, error) {
-	c := &Core{Config: cfg, Clock: o.Clock, Log: o.Log}
+	c := &Core{Config: cfg, Clock: o.Clock, Log: o.Log, Version: o.Version}
 	if c.Clock == nil {
 		c.Clock = clock.System{}
 	}
@@ -117,11 +118,11 @@ func (c *Core) open(ctx context.Context) error {
 	if c.Custody, err = custody.Open(ctx, custody.Deps{DB: c.DB, Master: master, Store: store, Clock: c.Clock, Retain: keyRetention}); err != nil {
 		return err
 	}
-	c.temp = filepath.Join(cfg.DataDir, "staging")
-	if err := os.MkdirAll(c.temp, 0o700); err != nil {
+	staging := filepath.Join(cfg.DataDir, "staging")
+	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return fmt.Errorf("make the staging folder: %w", err)
 	}
-	c.Blob = blob.New(c.DB, c.temp)
+	c.Blob = blob.New(c.DB, staging)
 	c.Accounts = account.New(account.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock})
 	c.Clients = auth.New(auth.Deps{DB: c.DB, Clock: c.Clock})
 	if c.Ledger, err = c.notary(); err != nil {

@@ -32,7 +32,7 @@ type Addrs struct {
 func (s *Server) listen(ctx context.Context) error {
 	l := s.Config.Listen
 	if s.Config.HasRole(config.RoleAPI) || s.Config.HasRole(config.RolePortal) {
-		h, err := s.handler(ctx)
+		h, err := s.handler()
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/web"
 	"github.com/sealpost/sealpost/internal/web/api"
 	"github.com/sealpost/sealpost/internal/web/portal"
 	"github.com/sealpost/sealpost/internal/web/smtpin"
@@ -218,24 +219,27 @@ func (s *Server) startJobs(ctx context.Context) error {
 }
 
 // handler routes what the node's roles serve over HTTP.
-func (s *Server) handler(ctx context.Context) (http.Handler, error) {
+func (s *Server) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	if s.Config.HasRole(config.RoleAPI) {
-		h, err := api.New(api.Deps{
-			Door: s.door, Clients: s.Clients, Reader: &spool.Reader{DB: s.DB, Custody: s.Custody}, DB: s.DB,
-			Clock: s.Clock, Log: s.Log, MaxBody: int64(s.Config.Limits.APIBody),
+		a, err := api.New(api.Deps{
+			Door: s.door, Desk: &spool.Desk{DB: s.DB, Custody: s.Custody}, Clients: s.Clients, Clock: s.Clock, Log: s.Log,
+			Events: func(ctx context.Context, org id.ID, after int64, limit int) ([]ledger.Event, int64, error) {
+				return ledger.Read(ctx, s.DB, org, after, limit)
+			},
+			PublicURL: s.Config.PublicURL, Version: s.Version, MaxBody: int64(s.Config.Limits.APIBody),
 		})
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle("/api/", h)
+		a.Routes(mux)
 	}
 	if s.Config.HasRole(config.RolePortal) {
 		p, err := portal.New(portal.Deps{Pickup: s.pickup, PublicURL: s.Config.PublicURL, Clock: s.Clock})
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle("/", p)
+		p.Routes(mux)
 	}
-	return mux, nil
+	return web.Wrap(web.Deps{PublicURL: s.Config.PublicURL, Clock: s.Clock, Log: s.Log}, mux), nil
 }

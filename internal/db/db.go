@@ -116,8 +116,11 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 		q.Add("_pragma", "max_page_count("+strconv.Itoa(o.MaxPages)+")")
 	}
 	q.Set("_txlock", "immediate")
+	// The name is a URI (https://sqlite.org/uri.html): a # would cut the path
+	// short, and two folders would share one file.
+	name := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(o.Path) + "?"
 	var err error
-	if d.writer, err = sql.Open("sqlite", "file:"+o.Path+"?"+q.Encode()); err != nil {
+	if d.writer, err = sql.Open("sqlite", name+q.Encode()); err != nil {
 		return fmt.Errorf("open SQLite: %w", err)
 	}
 	d.writer.SetMaxOpenConns(1)
@@ -126,7 +129,7 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 	}
 	q.Add("_pragma", "query_only(1)")
 	q.Set("_txlock", "deferred")
-	if d.reader, err = sql.Open("sqlite", "file:"+o.Path+"?"+q.Encode()); err != nil {
+	if d.reader, err = sql.Open("sqlite", name+q.Encode()); err != nil {
 		return fmt.Errorf("open SQLite: %w", err)
 	}
 	d.reader.SetMaxOpenConns(8)

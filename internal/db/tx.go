@@ -114,7 +114,7 @@ func classify(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code[:2] {
-		case "08", "53", "57", "58", "XX": // connection, resources, operator, system
+		case "08", "40", "53", "57", "58", "XX": // connection, deadlock, resources, operator, system
 			return unavailable(err)
 		}
 		return err

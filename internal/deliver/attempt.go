@@ -77,6 +77,7 @@ type job struct {
 	known posture.Posture
 	began time.Time
 	weak  *smtpclient.WeakError // why the last seal could not be used
+	first *smtpclient.WeakError // why the first could not
 }
 
 // refresh learns what the domain can do today and decides again within the
@@ -230,6 +231,9 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 	switch {
 	case weak != nil:
 		j.weak = weak
+		if j.first == nil {
+			j.first = weak
+		}
 		return false
 	case lost != nil:
 		j.deferFor(unreachable(lost), j.attemptBy(lost))
@@ -248,7 +252,7 @@ func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *sea
 	}
 	var ours bool
 	err := e.DB.Write(ctx, j.work.Org, func(tx *db.Tx) (err error) {
-		ours, err = spool.Start(tx, j.work.Item, e.lease.run(), j.plan, s, e.Clock.Now())
+		ours, err = spool.Start(tx, j.work.Item, e.lease.run(), j.plan, s, j.weaker(), e.Clock.Now())
 		return err
 	})
 	if err != nil || !ours || !e.lease.good() {

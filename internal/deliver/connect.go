@@ -18,7 +18,7 @@ var errNoHost = errors.New("no host of the domain has an address")
 func (w *worker) connect(ctx context.Context, known posture.Posture, floor policy.Grade, urgent bool) (*smtpclient.WeakError, error) {
 	if w.conn != nil {
 		if w.conn.Alive() {
-			if _, err := w.conn.Rebind(w.conn.Target(), floor); err == nil {
+			if _, err := w.conn.Rebind(w.again(known), floor); err == nil {
 				return nil, nil
 			}
 		}
@@ -53,6 +53,13 @@ func (w *worker) connect(ctx context.Context, known posture.Posture, floor polic
 	return nil, last
 }
 
+// again is the connection's target under what the domain asks for today.
+func (w *worker) again(known posture.Posture) smtpclient.Target {
+	t := w.conn.Target()
+	t.STS = known.STSFor(t.Host)
+	return t
+}
+
 // stronger keeps the better of two weak transports for the record; a
 // temporary weakness counts for more, since it asks for another attempt.
 func stronger(a, b *smtpclient.WeakError) *smtpclient.WeakError {
@@ -67,7 +74,7 @@ func (w *worker) dial(ctx context.Context, known posture.Posture, mx posture.MX,
 	target := smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host)}
 	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, target, floor)
 	var weak *smtpclient.WeakError
-	if err == nil || errors.As(err, &weak) {
+	if err == nil || errors.As(err, &weak) && !weak.Temporary {
 		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)
 	}
 	return conn, err

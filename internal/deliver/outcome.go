@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
@@ -29,6 +31,9 @@ func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, e
 		ev := j.w.conn.Evidence()
 		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, proof(ev)
 		o.State, o.Grade = taken, ev.Grade
+		if taken == spool.Waiting {
+			o.Reason = j.whyPortal()
+		}
 	case errors.As(err, &source):
 		j.w.e.Log.Error("stored mail could not be read while sending", "delivery", j.work.ID, "error", err)
 		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonTemporary)
@@ -117,10 +122,44 @@ func enhanced(r smtpclient.Reply) string {
 func (j *job) weakAttempt() *spool.Attempt {
 	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultWeak}
 	if j.weak != nil {
-		a.Host, a.Evidence = j.weak.Evidence.MX, proof(j.weak.Evidence)
-		a.Evidence.Wanted, a.Evidence.Weak = j.weak.Wanted, j.weak.Reason
+		a.Host, a.Evidence = j.weak.Evidence.MX, weakness(j.weak)
 	}
 	return a
+}
+
+// weaker is what the transport showed when the first seal could not be used.
+func (j *job) weaker() *spool.Evidence {
+	if j.first == nil {
+		return nil
+	}
+	return weakness(j.first)
+}
+
+func weakness(w *smtpclient.WeakError) *spool.Evidence {
+	e := proof(w.Evidence)
+	e.Wanted, e.Weak = w.Wanted, w.Reason
+	return e
+}
+
+var certReasons = map[string]string{
+	smtpclient.CertExpired: spool.ReasonCertExpired, smtpclient.CertNotYetValid: spool.ReasonCertExpired,
+	smtpclient.CertWrongName: spool.ReasonCertWrongName, smtpclient.CertUnknownAuthority: spool.ReasonCertUntrusted,
+}
+
+// whyPortal names why the message itself did not go by TLS.
+func (j *job) whyPortal() string {
+	switch {
+	case j.first == nil:
+		return spool.ReasonByPolicy
+	case j.first.Reason == smtpclient.WeakCertificate, j.first.Reason == smtpclient.WeakSTSFailed:
+		if word, ok := certReasons[j.first.Evidence.VerifyError]; ok {
+			return word
+		}
+		return spool.ReasonCertInvalid
+	case j.first.Reason == smtpclient.WeakUnproved:
+		return spool.ReasonServerNotProved
+	}
+	return spool.ReasonWeakSuite
 }
 
 // proof is the transport's evidence as the spool records it.
@@ -174,12 +213,14 @@ func (e *Engine) noticeBackoff(n spool.Notice) time.Time {
 // worker waits for it before it starts another attempt.
 func (w *worker) finish(work spool.Work, o spool.Outcome) {
 	o.At = w.e.Clock.Now()
+	var key *custody.DataKey
+	if work.Message != nil {
+		key = work.Message.Key
+	}
 	w.commit(work, func(tx *db.Tx) error {
-		var err error
-		if work.Message != nil {
-			_, err = spool.Finish(tx, work.Item, w.e.lease.run(), work.Message.Key, o)
-		} else {
-			_, err = spool.Finish(tx, work.Item, w.e.lease.run(), nil, o)
+		ours, err := spool.Finish(tx, work.Item, w.e.lease.run(), key, o)
+		if err == nil && ours && o.State == spool.Waiting {
+			return pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
 		}
 		return err
 	})

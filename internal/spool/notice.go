@@ -31,6 +31,7 @@ type Notice struct {
 	Once              string // at most one notice of this name is ever made
 	Key               *custody.DataKey
 	To                mail.Address
+	Domain            string        // of To; known even when To cannot be read
 	Text              private.Bytes // the complete mail
 	Attempts          int
 	CreatedAt         time.Time
@@ -75,23 +76,24 @@ func TakeNotices(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error)
 	rows, err := tx.Query(tx.Pick(
 		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (
 			SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?)
-		 RETURNING id, org_id, message_id, domain`,
-		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (
+		 RETURNING id, org_id, message_id, domain, next_at`,
+		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id = ANY (ARRAY(
 			SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?
-			FOR UPDATE SKIP LOCKED)
-		 RETURNING id, org_id, message_id, domain`), run, clock.Micros(now), limit)
-	return scanItems(rows, err, true)
+			FOR UPDATE SKIP LOCKED))
+		 RETURNING id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
+	return scanDue(rows, err, true)
 }
 
-// LoadNotice opens a notice.
+// LoadNotice opens a notice. Where its text cannot be read, what stands in
+// clear comes with the error.
 func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
 	n := Notice{ID: notice, Org: tx.Org()}
 	var keyID id.ID
 	var sealed []byte
 	var expires, created int64
-	err := tx.Row(`SELECT kind, message_id, delivery_id, key_id, sealed, attempts, expires_at, created_at
+	err := tx.Row(`SELECT kind, message_id, delivery_id, key_id, sealed, domain, attempts, expires_at, created_at
 		FROM spool_notices WHERE org_id = ? AND id = ?`, tx.Org(), notice).
-		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Attempts, &expires, &created)
+		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Domain, &n.Attempts, &expires, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return n, noDelivery
 	}
@@ -117,22 +119,27 @@ func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
 
 // StartNotice begins an attempt at a notice.
 func StartNotice(tx *db.Tx, it Item, run id.ID) (bool, error) {
-	n, err := tx.Exec("UPDATE spool_notices SET state = 'sending' WHERE id = ? AND state = 'ready' AND owner = ?", it.ID, run)
+	n, err := tx.Exec("UPDATE spool_notices SET state = 'sending' WHERE org_id = ? AND id = ? AND state = 'ready' AND owner = ?", tx.Org(), it.ID, run)
 	return n == 1, err
 }
 
 // FinishNotice records the outcome of an attempt at a notice. What is settled
 // keeps its row, so that it is never made twice, and loses its text.
 func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
+	next := o.NextAt
+	if next.IsZero() {
+		next = o.At
+	}
 	rows, err := tx.Exec(`UPDATE spool_notices SET state = ?, owner = NULL, next_at = ?, attempts = attempts + 1
-		WHERE id = ? AND owner = ? AND state IN ('ready', 'sending')`, string(o.State), clock.Micros(o.NextAt), n.ID, run)
+		WHERE org_id = ? AND id = ? AND owner = ? AND state IN ('ready', 'sending')`,
+		string(o.State), clock.Micros(next), tx.Org(), n.ID, run)
 	if err != nil || rows == 0 || o.State == Deferred {
 		return rows == 1, err
 	}
-	if _, err := tx.Exec("UPDATE spool_notices SET sealed = ? WHERE id = ?", []byte{}, n.ID); err != nil {
+	if _, err := tx.Exec("UPDATE spool_notices SET sealed = ? WHERE org_id = ? AND id = ?", []byte{}, tx.Org(), n.ID); err != nil {
 		return false, err
 	}
-	fact := noticeFact{Notice: n.ID.Text(id.Notice), Kind: n.Kind, Domain: n.To.Domain(), Reason: o.Reason}
+	fact := noticeFact{Notice: n.ID.Text(id.Notice), Kind: n.Kind, Domain: n.Domain, Reason: o.Reason}
 	t := ledger.NoticeFailed
 	if o.State == Delivered {
 		t = ledger.NoticeSent

@@ -47,13 +47,17 @@ func ReleaseHeld(tx *db.Tx, delivery id.ID, by string, at time.Time) error {
 		return fault.New(fault.Conflict, "no_seal_left",
 			"The policy leaves this delivery no way to be sealed, so it cannot be released. Cancel it, or change the policy and send the message again.")
 	}
-	plan := d.Plan
-	plan.Released = true
-	if err := replan(tx, delivery, plan); err != nil {
+	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'ready', next_at = ? WHERE org_id = ? AND delivery_id = ? AND state = 'held'",
+		clock.Micros(at), tx.Org(), delivery)
+	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec("UPDATE spool_unsettled SET state = 'ready', next_at = ? WHERE org_id = ? AND delivery_id = ? AND state = 'held'",
-		clock.Micros(at), tx.Org(), delivery); err != nil {
+	if n == 0 { // somebody was faster
+		return busy("released")
+	}
+	plan := d.Plan
+	plan.Released, plan.Hold = true, "" // a rule that is there by now holds it no more either
+	if err := replan(tx, delivery, plan); err != nil {
 		return err
 	}
 	return act(tx, delivery, ledger.DeliveryReleased, ReasonOperator, by, at)

@@ -174,12 +174,22 @@ const (
 	ReasonContentDestroyed = "content_destroyed"
 	ReasonHeld             = "held_for_review"
 	ReasonScheduled        = "send_at"
+
+	// Why the portal was taken in place of TLS.
+	ReasonByPolicy        = "by_policy" // or by the caller's choice
+	ReasonCertExpired     = "certificate_expired"
+	ReasonCertWrongName   = "certificate_wrong_name"
+	ReasonCertUntrusted   = "certificate_untrusted"
+	ReasonCertInvalid     = "certificate_invalid"
+	ReasonWeakSuite       = "tls_too_weak"
+	ReasonServerNotProved = "server_not_proved" // nothing but plain DNS vouches for it
 )
 
 // Work is an item on its way to an attempt. What is nil is read from the
 // database.
 type Work struct {
 	Item
+	Run      id.ID // that owns it
 	Message  *Message
 	Delivery *Delivery
 	Body     []byte

@@ -1,9 +1,12 @@
 package spool
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
@@ -75,9 +78,10 @@ type attemptedPrivate struct {
 
 // sealedFact is the clear part of delivery.sealed.
 type sealedFact struct {
-	Seal  policy.Seal  `json:"seal"`
-	Floor policy.Grade `json:"floor"`
-	Rule  string       `json:"rule,omitempty"`
+	Seal   policy.Seal  `json:"seal"`
+	Floor  policy.Grade `json:"floor"`
+	Rule   string       `json:"rule,omitempty"`
+	Weaker *Evidence    `json:"weaker,omitempty"` // the transport that was not enough for the seal before
 }
 
 // Outcome is how an attempt, or the decision not to make one, left a delivery.
@@ -90,19 +94,47 @@ type Outcome struct {
 	Attempt *Attempt // nil when nothing was attempted
 }
 
-// Take gives up to limit due deliveries to a run. It looks across all
-// organizations: queues belong to destinations.
+// Take gives up to limit due deliveries to a run, the longest due first. It
+// looks across all organizations: queues belong to destinations. On PostgreSQL
+// an array keeps the planner from running the inner query more than once.
 func Take(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
 	rows, err := tx.Query(tx.Pick(
 		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (
 			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
 			ORDER BY next_at LIMIT ?)
-		 RETURNING delivery_id, org_id, message_id, domain`,
-		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (
+		 RETURNING delivery_id, org_id, message_id, domain, next_at`,
+		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(
 			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
-			ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED)
-		 RETURNING delivery_id, org_id, message_id, domain`), run, clock.Micros(now), limit)
-	return scanItems(rows, err, false)
+			ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED))
+		 RETURNING delivery_id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
+	return scanDue(rows, err, false)
+}
+
+// scanDue reads what was taken and puts it in the order in which it is due:
+// RETURNING keeps none.
+func scanDue(rows *sql.Rows, err error, notice bool) ([]Item, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	type due struct {
+		Item
+		at int64
+	}
+	var all []due
+	for rows.Next() {
+		d := due{Item: Item{Notice: notice}}
+		if err := rows.Scan(&d.ID, &d.Org, &d.Message, &d.Domain, &d.at); err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), bytes.Compare(a.ID[:], b.ID[:])) })
+	items := make([]Item, len(all))
+	for i, d := range all {
+		items[i] = d.Item
+	}
+	return items, rows.Err()
 }
 
 func scanItems(rows *sql.Rows, err error, notice bool) ([]Item, error) {
@@ -131,6 +163,41 @@ func Release(tx *db.Tx, run id.ID) error {
 	return err
 }
 
+// GiveBack lets go of one item that its run will not attempt now, or began and
+// sent nothing of: whoever takes it next may.
+func GiveBack(tx *db.Tx, it Item, run id.ID) error {
+	query := `UPDATE spool_unsettled SET state = 'ready', owner = NULL
+		WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`
+	if it.Notice {
+		query = `UPDATE spool_notices SET state = 'ready', owner = NULL
+			WHERE org_id = ? AND id = ? AND owner = ? AND state IN ('ready', 'sending')`
+	}
+	_, err := tx.Exec(query, tx.Org(), it.ID, run)
+	return err
+}
+
+// Owners lists the runs that own anything, across organizations.
+func Owners(tx *db.Tx) ([]id.ID, error) {
+	rows, err := tx.Query(`SELECT owner FROM spool_unsettled WHERE owner IS NOT NULL
+		UNION SELECT owner FROM spool_notices WHERE owner IS NOT NULL`)
+	if err != nil {
+		return nil, err
+	}
+	return scanIDs(rows)
+}
+
+// Owned lists what a run owns and has not begun.
+func Owned(tx *db.Tx, run id.ID) ([]Item, error) {
+	rows, err := tx.Query("SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled WHERE owner = ? AND state = 'ready'", run)
+	items, err := scanItems(rows, err, false)
+	if err != nil {
+		return nil, err
+	}
+	rows, err = tx.Query("SELECT id, org_id, message_id, domain FROM spool_notices WHERE owner = ? AND state = 'ready'", run)
+	notices, err := scanItems(rows, err, true)
+	return append(items, notices...), err
+}
+
 // Abandoned lists what a dead run was sending: the outcome of those attempts
 // is unknown.
 func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
@@ -147,13 +214,14 @@ func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
 }
 
 // Start begins an attempt: no row, no attempt. It records which seal was
-// applied.
-func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, at time.Time) (bool, error) {
-	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE delivery_id = ? AND state = 'ready' AND owner = ?", it.ID, run)
+// applied, and what the transport showed that the seal before it could not use,
+// or nil.
+func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, weaker *Evidence, at time.Time) (bool, error) {
+	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE org_id = ? AND delivery_id = ? AND state = 'ready' AND owner = ?", tx.Org(), it.ID, run)
 	if err != nil || n == 0 {
 		return false, err
 	}
-	if _, err := tx.Exec("UPDATE spool_deliveries SET seal = ?, final = 1 WHERE id = ?", string(seal), it.ID); err != nil {
+	if _, err := tx.Exec("UPDATE spool_deliveries SET seal = ?, final = 1 WHERE org_id = ? AND id = ?", string(seal), tx.Org(), it.ID); err != nil {
 		return false, err
 	}
 	floor := plan.Floor
@@ -161,7 +229,7 @@ func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, at
 		floor = plan.NoticeFloor
 	}
 	return true, ledger.Append(tx, ledger.Fact{Type: ledger.DeliverySealed, Message: it.Message, Delivery: it.ID, At: at,
-		Data: sealedFact{seal, floor, plan.Rule}})
+		Data: sealedFact{seal, floor, plan.Rule, weaker}})
 }
 
 // Finish records an outcome, if the run still holds the delivery. key seals
@@ -170,10 +238,15 @@ func Finish(tx *db.Tx, it Item, run id.ID, key *custody.DataKey, o Outcome) (boo
 	var n int64
 	var err error
 	if !o.State.Settled() { // deferred, or held by a rule that is new
+		next := o.NextAt
+		if next.IsZero() {
+			next = o.At
+		}
 		n, err = tx.Exec(`UPDATE spool_unsettled SET state = ?, owner = NULL, next_at = ?
-			WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`, string(o.State), clock.Micros(o.NextAt), it.ID, run)
+			WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`,
+			string(o.State), clock.Micros(next), tx.Org(), it.ID, run)
 	} else {
-		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')", it.ID, run)
+		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')", tx.Org(), it.ID, run)
 	}
 	if err != nil || n == 0 {
 		return false, err
@@ -207,7 +280,7 @@ func finishRecord(tx *db.Tx, it Item, o Outcome) error {
 		grade = o.Grade.String()
 	}
 	_, err := tx.Exec(`UPDATE spool_deliveries SET settled = ?, settled_at = ?, grade = ?, reason = ?, attempts = attempts + ?
-		WHERE id = ?`, settled, settledAt, grade, o.Reason, tried, it.ID)
+		WHERE org_id = ? AND id = ?`, settled, settledAt, grade, o.Reason, tried, tx.Org(), it.ID)
 	return err
 }
 
@@ -242,19 +315,19 @@ func TakeOver(ctx context.Context, d *db.DB, it Item, dead id.ID, at time.Time) 
 	return d.Write(ctx, it.Org, func(tx *db.Tx) error {
 		if it.Notice {
 			_, err := tx.Exec(`UPDATE spool_notices SET state = 'ready', owner = NULL, attempts = attempts + 1
-				WHERE id = ? AND owner = ? AND state = 'sending'`, it.ID, dead)
+				WHERE org_id = ? AND id = ? AND owner = ? AND state = 'sending'`, tx.Org(), it.ID, dead)
 			return err
 		}
 		n, err := tx.Exec(`UPDATE spool_unsettled SET state = 'ready', owner = NULL
-			WHERE delivery_id = ? AND owner = ? AND state = 'sending'`, it.ID, dead)
+			WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state = 'sending'`, tx.Org(), it.ID, dead)
 		if err != nil || n == 0 {
 			return err
 		}
-		if _, err := tx.Exec("UPDATE spool_deliveries SET attempts = attempts + 1, reason = ? WHERE id = ?", ReasonUnknown, it.ID); err != nil {
+		if _, err := tx.Exec("UPDATE spool_deliveries SET attempts = attempts + 1, reason = ? WHERE org_id = ? AND id = ?", ReasonUnknown, tx.Org(), it.ID); err != nil {
 			return err
 		}
 		var number int
-		if err := tx.Row("SELECT attempts FROM spool_deliveries WHERE id = ?", it.ID).Scan(&number); err != nil {
+		if err := tx.Row("SELECT attempts FROM spool_deliveries WHERE org_id = ? AND id = ?", tx.Org(), it.ID).Scan(&number); err != nil {
 			return err
 		}
 		return ledger.Append(tx, ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: at,
@@ -282,7 +355,7 @@ func leaveWaiting(tx *db.Tx, message, delivery id.ID, to State, reason string, a
 		Data: stateFact{Reason: reason, Seal: policy.Portal}})
 }
 
-// Plan writes a narrowed plan, after release or a later decision.
+// replan writes a plan that a release has changed.
 func replan(tx *db.Tx, delivery id.ID, plan policy.Plan) error {
 	text, err := json.Marshal(plan)
 	if err != nil {

@@ -72,3 +72,13 @@ func PostgresURL(t testing.TB) string {
 	})
 	return strings.Replace(base, "/postgres?", "/"+name+"?", 1)
 }
+
+// PostgresDir is the folder with everything the shared server has on disk.
+func PostgresDir(t testing.TB) string {
+	t.Helper()
+	s, err := shared()
+	if err != nil {
+		t.Fatalf("start PostgreSQL: %v", err)
+	}
+	return s.Dir
+}

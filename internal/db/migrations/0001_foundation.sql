@@ -202,6 +202,7 @@ CREATE TABLE spool_notices (
     created_at  BIGINT NOT NULL
 );
 CREATE INDEX spool_notices_due ON spool_notices (next_at) WHERE owner IS NULL AND state IN ('ready', 'deferred');
+CREATE INDEX spool_notices_owned ON spool_notices (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE submit_answers (
     org_id      BYTEA  NOT NULL,

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+
+	"github.com/sealpost/sealpost/internal/fake"
+)
+
+// sample is one message of the demonstration.
+type sample struct {
+	via     string // api, submission or relay
+	to, bcc []string
+	subject string
+	text    string
+	html    string
+	file    *sampleFile
+}
+
+type sampleFile struct {
+	Filename    string `json:"filename"`
+	ContentType string `json:"content_type"`
+	Content     string `json:"content"`
+}
+
+// samples cover every recipient of the loopback internet that can be reached
+// within the time of a demonstration.
+func samples() []sample {
+	var rest []string
+	special := map[string]bool{}
+	take := func(addresses ...string) []string {
+		for _, a := range addresses {
+			special[a] = true
+		}
+		return addresses
+	}
+	all := []sample{
+		{via: "api", to: take("anna@modern.example"), subject: "Your lab results are ready",
+			html: "<h1>Your results</h1><p>Dear Anna, your <b>HbA1c is 5.4&nbsp;%</b>, well within the normal range.</p>",
+			text: "Dear Anna, your HbA1c is 5.4 %, well within the normal range."},
+		{via: "api", to: take("edith@expired.example"), subject: "Your x-ray",
+			text: "Dear Edith, the picture of your wrist is attached. There is no fracture.", file: bigFile()},
+		{via: "api", to: take("bruno@tls12.example", "greta@self-signed.example"), bcc: take("lena@sts-enforce.example"),
+			subject: "Referral to cardiology", text: "Please find the referral for our shared patient below."},
+		{via: "submission", to: take("kofi@requiretls.example", "farid@wrong-name.example"), subject: "Appointment moved to Thursday",
+			text: "Your appointment is now on Thursday at 10:30."},
+		{via: "submission", to: take("jörg@modern.example", "zoë@no-smtputf8.example"), subject: "Grüße aus der Praxis",
+			text: "Ihr Rezept liegt bereit."},
+		{via: "relay", to: take("olga@sts-wildcard.example", "ida@no-starttls.example"), subject: "Nightly laboratory report",
+			text: "Three new findings were filed tonight."},
+	}
+	for _, e := range fake.Table() {
+		if !e.Late && !special[e.Address] {
+			rest = append(rest, e.Address)
+		}
+	}
+	half := len(rest) / 2
+	return append(all,
+		sample{via: "api", to: rest[:half], subject: "Flu vaccination starts Monday", text: "You can now book your flu vaccination."},
+		sample{via: "submission", to: rest[half:], subject: "Flu vaccination starts Monday", text: "You can now book your flu vaccination."})
+}
+
+// bigFile is an attachment of 5 MB that does not compress.
+func bigFile() *sampleFile {
+	b := make([]byte, 5<<20)
+	_, _ = rand.Read(b)
+	copy(b, "\xff\xd8\xff\xe0")
+	return &sampleFile{"wrist.jpg", "image/jpeg", base64.StdEncoding.EncodeToString(b)}
+}
+
+func (d *demo) send(ctx context.Context, s sample) error {
+	if s.via == "api" {
+		_, err := d.post(ctx, "/api/v1/messages", map[string]any{
+			"from": "Dr. Ada Reyes <" + demoSender + ">", "to": s.to, "bcc": s.bcc, "subject": s.subject, "text": s.text, "html": s.html,
+			"attachments": s.files(),
+		})
+		return err
+	}
+	return d.sendSMTP(s)
+}
+
+func (s sample) files() []sampleFile {
+	if s.file == nil {
+		return nil
+	}
+	return []sampleFile{*s.file}
+}
+
+func (d *demo) post(ctx context.Context, path string, body map[string]any) ([]byte, error) {
+	for k, v := range body {
+		if empty(v) {
+			delete(body, k)
+		}
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path, bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return d.do(req)
+}
+
+func empty(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return v == ""
+	case []string:
+		return len(v) == 0
+	case []sampleFile:
+		return len(v) == 0
+	}
+	return false
+}
+
+func (d *demo) get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d.do(req)
+}
+
+func (d *demo) do(req *http.Request) ([]byte, error) {
+	req.Header.Set("Authorization", "Bearer "+d.key.Reveal())
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, b)
+	}
+	return b, err
+}
+
+func (d *demo) sendSMTP(s sample) error {
+	c, err := d.dialSMTP(s.via)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	utf8 := strings.ContainsFunc(strings.Join(s.to, ""), func(r rune) bool { return r > 127 })
+	if err := c.Mail(demoSender, &smtp.MailOptions{UTF8: utf8}); err != nil {
+		return err
+	}
+	for _, to := range s.to {
+		if err := c.Rcpt(to, nil); err != nil {
+			return err
+		}
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "From: Dr. Ada Reyes <%s>\r\nTo: undisclosed-recipients:;\r\nSubject: %s\r\nDate: %s\r\n"+
+		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n%s\r\n",
+		demoSender, encodedSubject(s.subject), time.Now().UTC().Format(time.RFC1123Z), s.text); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+func encodedSubject(s string) string {
+	return "=?utf-8?b?" + base64.StdEncoding.EncodeToString([]byte(s)) + "?="
+}
+
+func (d *demo) dialSMTP(via string) (*smtp.Client, error) {
+	if via == "relay" {
+		return smtp.Dial(d.server.Addrs.Relay)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(d.net.CAPEM())
+	c, err := smtp.DialStartTLS(d.server.Addrs.Submission, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Auth(sasl.NewPlainClient("", "apikey", d.key.Reveal()))
+}

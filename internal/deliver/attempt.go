@@ -24,8 +24,8 @@ func (w *worker) deliver(work spool.Work) {
 		w.deliverNotice(ctx, work)
 		return
 	}
-	if err := w.load(ctx, &work); err != nil {
-		w.unloadable(ctx, work, err)
+	if expires, err := w.load(ctx, &work); err != nil {
+		w.unloadable(work, expires, err)
 		return
 	}
 	j := &job{w: w, work: work, plan: work.Delivery.Plan, began: w.e.Clock.Now()}
@@ -39,13 +39,15 @@ func (w *worker) deliver(work spool.Work) {
 	j.attempt(ctx)
 }
 
-// load reads what did not come in memory.
-func (w *worker) load(ctx context.Context, work *spool.Work) error {
+// load reads what did not come in memory. Beside an error it leaves when the
+// message expires, if that could be read.
+func (w *worker) load(ctx context.Context, work *spool.Work) (expires time.Time, err error) {
 	if work.Message != nil {
-		return nil
+		return work.Message.ExpiresAt, nil
 	}
-	return w.e.DB.Read(ctx, work.Org, func(tx *db.Tx) error {
+	err = w.e.DB.Read(ctx, work.Org, func(tx *db.Tx) error {
 		m, err := spool.LoadMessage(tx, w.e.Custody, work.Item.Message)
+		expires = m.ExpiresAt
 		if err != nil {
 			return err
 		}
@@ -56,17 +58,25 @@ func (w *worker) load(ctx context.Context, work *spool.Work) error {
 		work.Message, work.Delivery = &m, &d
 		return nil
 	})
+	return expires, err
 }
 
 // unloadable settles what can never be read again; anything else is tried
 // later.
-func (w *worker) unloadable(ctx context.Context, work spool.Work, err error) {
-	if fault.From(err).Reason == "content_destroyed" {
+func (w *worker) unloadable(work spool.Work, expires time.Time, err error) {
+	now := w.e.Clock.Now()
+	switch {
+	case w.e.ctx.Err() != nil:
+		w.giveBack(work)
+	case fault.Is(err, fault.NotFound): // the content is destroyed
 		w.finish(work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonContentDestroyed})
-		return
+	case !expires.IsZero() && !now.Before(expires):
+		w.e.Log.Error("a delivery could not be read until it expired", "delivery", work.ID, "error", err)
+		w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
+	default:
+		w.e.Log.Warn("a delivery could not be read; it is tried again", "delivery", work.ID, "error", err)
+		w.finish(work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: now.Add(w.e.RetryMin)})
 	}
-	w.e.Log.Warn("a delivery could not be read; it is tried again", "delivery", work.ID, "error", err)
-	w.finish(work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: w.e.Clock.Now().Add(w.e.RetryMin)})
 }
 
 // job is one attempt at one delivery.
@@ -235,6 +245,9 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 			j.first = weak
 		}
 		return false
+	case errors.Is(lost, errStopping):
+		j.w.giveBack(j.work)
+		return false
 	case lost != nil:
 		j.deferFor(unreachable(lost), j.attemptBy(lost))
 		return false
@@ -245,26 +258,44 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 // send starts the attempt, hands the artifact over and records what came of
 // it. taken is the state of success.
 func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *seal.Artifact) {
-	w, e := j.w, j.w.e
-	w.wait()
-	if !e.lease.good() {
-		return // somebody else may own it by now
-	}
-	var ours bool
-	err := e.DB.Write(ctx, j.work.Org, func(tx *db.Tx) (err error) {
-		ours, err = spool.Start(tx, j.work.Item, e.lease.run(), j.plan, s, j.weaker(), e.Clock.Now())
-		return err
+	w := j.w
+	ours, err := w.start(j.work, func(tx *db.Tx) (bool, error) {
+		return spool.Start(tx, j.work.Item, j.work.Run, j.plan, s, j.weaker(), w.e.Clock.Now())
 	})
-	if err != nil || !ours || !e.lease.good() {
-		return // no row, no attempt: what is left as sending is taken over
+	switch {
+	case err != nil && !fault.Is(err, fault.Unavailable):
+		w.e.Log.Error("an attempt could not be begun", "delivery", j.work.ID, "error", err)
+		j.deferFor(spool.ReasonTemporary, nil)
+		return
+	case err != nil:
+		w.giveBack(j.work)
+		return
+	case !ours:
+		return
 	}
-	reply, err := w.conn.Send(ctx, a)
-	if fresh := (*smtpclient.ConnError)(nil); errors.As(err, &fresh) && w.used {
-		// The peer closed a connection that had idled; the message was not taken.
-		if weak, lost := w.connect(ctx, j.known, a.Floor(), false); weak == nil && lost == nil {
-			reply, err = w.conn.Send(ctx, a)
-		}
-	}
-	w.used = true
+	reply, err := w.hand(ctx, j.known, a, false)
 	j.record(s, taken, reply, err)
+}
+
+// start begins an attempt: no row, no attempt. false means that the item is
+// somebody else's, or was given back because this run's lease is in doubt.
+func (w *worker) start(work spool.Work, begin func(*db.Tx) (bool, error)) (ours bool, err error) {
+	w.wait()
+	e := w.e
+	fit := func() bool { return e.lease.good() && e.lease.run() == work.Run }
+	if !fit() {
+		w.giveBack(work)
+		return false, nil
+	}
+	if err := e.DB.Write(e.settle, work.Org, func(tx *db.Tx) (err error) {
+		ours, err = begin(tx)
+		return err
+	}); err != nil {
+		return false, err
+	}
+	if ours && !fit() {
+		w.giveBack(work)
+		return false, nil
+	}
+	return ours, nil
 }

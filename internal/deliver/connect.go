@@ -3,10 +3,12 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/posture"
+	"github.com/sealpost/sealpost/internal/seal"
 )
 
 // errNoHost says that a domain has mail hosts but none has an address.
@@ -14,23 +16,20 @@ var errNoHost = errors.New("no host of the domain has an address")
 
 // connect sees to it that the worker has a connection to the domain of at
 // least floor. It tries all mail hosts in order. It fails either because every
-// host that answered is too weak, or because none answered.
+// host that answered is too weak, or because none answered. Where some are too
+// weak and others did not answer, the weakness may be gone with the next
+// attempt.
 func (w *worker) connect(ctx context.Context, known posture.Posture, floor policy.Grade, urgent bool) (*smtpclient.WeakError, error) {
-	if w.conn != nil {
-		if w.conn.Alive() {
-			if _, err := w.conn.Rebind(w.again(known), floor); err == nil {
-				return nil, nil
-			}
-		}
-		_ = w.conn.Close()
-		w.conn = nil
+	if w.reuse(known, floor) {
+		return nil, w.hold(ctx, urgent)
 	}
-	if !w.hold(ctx, urgent) {
-		return nil, ctx.Err()
+	w.hangUp()
+	if err := w.hold(ctx, urgent); err != nil {
+		return nil, err
 	}
 	w.used = false
 	var weakest *smtpclient.WeakError
-	last := errNoHost
+	var lost error
 	for _, mx := range known.MX {
 		if len(mx.Addrs) == 0 {
 			continue
@@ -45,19 +44,65 @@ func (w *worker) connect(ctx context.Context, known posture.Posture, floor polic
 			weakest = stronger(weakest, weak)
 			continue
 		}
-		last = err
+		lost = err
 	}
-	if weakest != nil {
+	switch {
+	case weakest != nil && lost != nil:
+		again := *weakest
+		again.Temporary = true
+		return &again, nil
+	case weakest != nil:
 		return weakest, nil
+	case lost != nil:
+		return nil, lost
 	}
-	return nil, last
+	return nil, errNoHost
 }
 
-// again is the connection's target under what the domain asks for today.
-func (w *worker) again(known posture.Posture) smtpclient.Target {
-	t := w.conn.Target()
-	t.STS = known.STSFor(t.Host)
-	return t
+// reuse reports whether the worker's connection serves: it leads to what is a
+// mail host of the domain today, and reaches floor under the policy of today.
+func (w *worker) reuse(known posture.Posture, floor policy.Grade) bool {
+	if w.conn == nil || !w.conn.Alive() {
+		return false
+	}
+	host := w.conn.Target().Host
+	i := slices.IndexFunc(known.MX, func(mx posture.MX) bool { return mx.Host == host })
+	if i < 0 {
+		return false
+	}
+	_, err := w.conn.Rebind(w.target(known, known.MX[i]), floor)
+	return err == nil
+}
+
+// hand sends an artifact over the worker's connection. What a peer says over a
+// connection that was used before may mean only that it wants a new one (it
+// hung up while idle, or takes so many messages and no more: 421). Nothing was
+// taken then, and it is asked once more over a new one.
+func (w *worker) hand(ctx context.Context, known posture.Posture, a *seal.Artifact, urgent bool) (smtpclient.Reply, error) {
+	reply, err := w.conn.Send(ctx, a)
+	again := w.used && wornOut(err)
+	w.used = true
+	if !again || ctx.Err() != nil || !w.e.lease.good() {
+		return reply, err
+	}
+	if weak, lost := w.connect(ctx, known, a.Floor(), urgent); weak != nil || lost != nil {
+		return reply, err
+	}
+	w.used = true
+	return w.conn.Send(ctx, a)
+}
+
+// wornOut reports whether the fault may lie with the connection alone.
+func wornOut(err error) bool {
+	var lost *smtpclient.ConnError
+	var refused *smtpclient.RefusedError
+	switch {
+	case errors.As(err, &lost):
+		return lost.Word != smtpclient.ConnTimeout
+	case errors.As(err, &refused): // RFC 5321 section 3.8
+		return refused.Reply.Code == 421 && !refused.Local && refused.Stage != smtpclient.StageDot
+	}
+	return false
 }
 
 // stronger keeps the better of two weak transports for the record; a
@@ -69,10 +114,13 @@ func stronger(a, b *smtpclient.WeakError) *smtpclient.WeakError {
 	return a
 }
 
+func (w *worker) target(known posture.Posture, mx posture.MX) smtpclient.Target {
+	return smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: w.e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host)}
+}
+
 func (w *worker) dial(ctx context.Context, known posture.Posture, mx posture.MX, floor policy.Grade) (*smtpclient.Conn, error) {
 	e := w.e
-	target := smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host)}
-	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, target, floor)
+	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, w.target(known, mx), floor)
 	var weak *smtpclient.WeakError
 	if err == nil || errors.As(err, &weak) && !weak.Temporary {
 		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)

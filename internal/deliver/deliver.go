@@ -16,7 +16,15 @@
 //   - Mail for one recipient domain is bound to that domain's policy: a
 //     connection is opened for a domain and a floor and serves nothing else.
 //   - Codes and DSNs go ahead of all other mail.
-//   - Memory is bounded: what does not fit waits in the database.
+//   - Memory is bounded: what does not fit waits in the database. Notices have
+//     a window and connections of their own.
+//   - Whatever this run owns is in its memory or given back: an item that is
+//     popped ends with an outcome or with GiveBack, and both are tried until
+//     the database takes them. What slips through all the same (a commit whose
+//     answer was lost) is found by reconcile.
+//   - A run is buried before its work is taken over, in database time. A run
+//     that comes late finds its row gone, begins anew under another identity
+//     and lets go of what it held.
 package deliver
 
 import (
@@ -41,7 +49,7 @@ import (
 // Config bounds the engine.
 type Config struct {
 	Node           string // for people: the host name
-	Concurrency    int    // connections in all
+	Concurrency    int    // connections for messages, and as many again for notices
 	PerDestination int    // connections to one domain
 	RetryMin       time.Duration
 	RetryMax       time.Duration
@@ -76,6 +84,9 @@ const (
 	takeEvery     = time.Second
 	idleFor       = 2 * time.Second // an unused connection is kept this long
 	bodyMemory    = 64 << 20        // bodies kept in memory between acceptance and attempt
+	noticeWindow  = 1000            // notices in memory
+	sweepEvery    = time.Minute     // between looks for what nobody works on
+	lastWords     = 5 * time.Second // for outcomes of attempts that Stop broke off
 )
 
 // Engine is the delivery side of one node. Make one with New.
@@ -83,14 +94,19 @@ type Engine struct {
 	Deps
 	lease *lease
 
-	mu     sync.Mutex
-	queues map[string]*queue // by recipient domain
-	held   int               // items reserved or in memory
-	bytes  int64             // of bodies that came with them
-	slots  chan struct{}     // connections
+	mu      sync.Mutex
+	queues  map[string]*queue  // by recipient domain
+	busy    map[id.ID]struct{} // items that a worker has
+	held    int                // deliveries reserved or in memory
+	notices int                // notices in memory
+	bytes   int64              // of bodies that came with them
+	slots   chan struct{}      // connections for messages
+	express chan struct{}      // connections for notices
 
 	ctx     context.Context
 	stop    context.CancelFunc
+	settle  context.Context // ends a little later, so that outcomes are recorded
+	giveUp  context.CancelFunc
 	wake    chan struct{}
 	drain   chan struct{}
 	closing sync.Once
@@ -107,7 +123,8 @@ func New(d Deps) *Engine {
 		d.Lease = defaultLease
 	}
 	return &Engine{
-		Deps: d, queues: map[string]*queue{}, slots: make(chan struct{}, d.Concurrency),
+		Deps: d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
+		slots: make(chan struct{}, d.Concurrency), express: make(chan struct{}, d.Concurrency),
 		wake: make(chan struct{}, 1), drain: make(chan struct{}),
 		lease: &lease{db: d.DB, clock: d.Clock, node: d.Node, length: d.Lease, log: d.Log},
 	}
@@ -117,7 +134,11 @@ func New(d Deps) *Engine {
 // deliver. It returns once the run is registered.
 func (e *Engine) Start(ctx context.Context) error {
 	e.ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.settle, e.giveUp = context.WithCancel(context.WithoutCancel(ctx))
 	if err := e.lease.register(ctx); err != nil {
+		return err
+	}
+	if _, err := e.lease.bury(ctx, e.Alone); err != nil {
 		return err
 	}
 	if err := e.takeOver(ctx); err != nil {
@@ -135,16 +156,21 @@ func (e *Engine) Stop(ctx context.Context) {
 	if e.stop == nil {
 		return
 	}
+	e.mu.Lock() // no worker begins behind Wait's back
 	e.closing.Do(func() { close(e.drain) })
+	e.mu.Unlock()
 	done := make(chan struct{})
 	go func() { e.work.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-ctx.Done():
 		e.stop()
+		timer := time.AfterFunc(lastWords, e.giveUp)
 		<-done
+		timer.Stop()
 	}
 	e.stop()
+	e.giveUp()
 	e.loops.Wait()
 	e.lease.leave()
 }
@@ -167,14 +193,15 @@ func (e *Engine) Reserve(n int) id.ID {
 	return e.lease.run()
 }
 
-// Push hands over what was accepted of a reservation.
+// Push hands over what was accepted of a reservation. Each item names the run
+// that Reserve gave.
 func (e *Engine) Push(reserved int, work []spool.Work) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.held -= reserved - len(work)
 	for _, w := range work {
 		if e.bytes+w.Bytes() > bodyMemory {
-			w = spool.Work{Item: w.Item} // read again when its turn comes
+			w = spool.Work{Item: w.Item, Run: w.Run} // read again when its turn comes
 		}
 		e.bytes += w.Bytes()
 		e.enqueue(w)
@@ -193,7 +220,7 @@ func (e *Engine) Poke() {
 func (e *Engine) Depth() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.held
+	return e.held + e.notices
 }
 
 func (e *Engine) draining() bool {
@@ -230,17 +257,18 @@ const takeBatch = 1000
 
 // takeOnce takes one batch and reports whether there may be more.
 func (e *Engine) takeOnce() (more bool, err error) {
-	room := e.room()
-	if room == 0 || !e.lease.good() || e.draining() {
+	room, urgent := e.room()
+	run := e.lease.run()
+	if room+urgent == 0 || !e.lease.good() || e.draining() {
 		return false, nil
 	}
 	var notices, items []spool.Item
 	err = e.DB.WriteAlone(e.ctx, db.System, func(tx *db.Tx) error {
 		now := e.Clock.Now()
-		if notices, err = spool.TakeNotices(tx, e.lease.run(), now, room); err != nil {
+		if notices, err = spool.TakeNotices(tx, run, now, urgent); err != nil {
 			return err
 		}
-		items, err = spool.Take(tx, e.lease.run(), now, room)
+		items, err = spool.Take(tx, run, now, room)
 		return err
 	})
 	if err != nil {
@@ -248,22 +276,24 @@ func (e *Engine) takeOnce() (more bool, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.held += len(notices) + len(items)
+	e.held += len(items)
+	e.notices += len(notices)
 	for _, it := range append(notices, items...) {
-		e.enqueue(spool.Work{Item: it})
+		e.enqueue(spool.Work{Item: it, Run: run})
 	}
-	return len(items) == room, nil
+	return room > 0 && len(items) == room || urgent > 0 && len(notices) == urgent, nil
 }
 
-func (e *Engine) room() int {
+// room is how many deliveries and notices may be taken.
+func (e *Engine) room() (deliveries, notices int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return max(0, min(takeBatch, e.Window-e.held))
+	return max(0, min(takeBatch, e.Window-e.held)), max(0, noticeWindow-e.notices)
 }
 
-// takeOver frees what runs that no longer live have left.
+// takeOver frees what belongs to runs that no longer live.
 func (e *Engine) takeOver(ctx context.Context) error {
-	dead, err := e.lease.dead(ctx, e.Alone)
+	dead, err := e.lease.orphans(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,7 +319,7 @@ func (e *Engine) inherit(ctx context.Context, dead id.ID) error {
 			return err
 		}
 		if len(items) == 0 {
-			return e.lease.bury(ctx, dead)
+			return nil
 		}
 		e.Log.Info("taking over attempts of a run that ended without an outcome", "run", dead.Text(id.Run), "attempts", len(items))
 		errs := make([]error, len(items))

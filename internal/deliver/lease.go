@@ -86,10 +86,11 @@ func (l *lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// dead lists runs that have not renewed their lease; with alone, all others.
-func (l *lease) dead(ctx context.Context, alone bool) (runs []id.ID, err error) {
-	err = l.db.Read(ctx, db.System, func(tx *db.Tx) error {
-		runs = nil
+// bury removes runs that have not renewed their lease, all others with alone,
+// and gives their number. From then on nothing they own can be begun by them:
+// their own doubt began long before, and renewing fails.
+func (l *lease) bury(ctx context.Context, alone bool) (n int64, err error) {
+	err = l.db.Write(ctx, db.System, func(tx *db.Tx) error {
 		now, err := tx.Now()
 		if err != nil {
 			return err
@@ -98,29 +99,33 @@ func (l *lease) dead(ctx context.Context, alone bool) (runs []id.ID, err error) 
 		if alone {
 			before = now + 1
 		}
-		rows, err := tx.Query("SELECT id FROM deliver_runs WHERE heartbeat_at < ? AND id <> ?", before, l.run())
+		n, err = tx.Exec("DELETE FROM deliver_runs WHERE heartbeat_at < ? AND id <> ?", before, l.run())
+		return err
+	})
+	return n, err
+}
+
+// orphans lists the runs that own something and do not live. A run is
+// registered before it owns anything, so the owners are read first.
+func (l *lease) orphans(ctx context.Context) (runs []id.ID, err error) {
+	err = l.db.Read(ctx, db.System, func(tx *db.Tx) error {
+		owners, err := spool.Owners(tx)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var r id.ID
-			if err := rows.Scan(&r); err != nil {
+		runs = nil
+		for _, run := range owners {
+			var n int
+			if err := tx.Row("SELECT count(*) FROM deliver_runs WHERE id = ?", run).Scan(&n); err != nil {
 				return err
 			}
-			runs = append(runs, r)
+			if n == 0 {
+				runs = append(runs, run)
+			}
 		}
-		return rows.Err()
+		return nil
 	})
 	return runs, err
-}
-
-// bury removes a dead run that holds nothing any more.
-func (l *lease) bury(ctx context.Context, run id.ID) error {
-	return l.db.Write(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM deliver_runs WHERE id = ?", run)
-		return err
-	})
 }
 
 // leave ends this run in order: whatever it still owns and has not begun is
@@ -148,24 +153,91 @@ func (l *lease) giveBack(ctx context.Context) error {
 	})
 }
 
-// keepLease renews the lease and looks for dead runs.
+// keepLease renews the lease, looks for dead runs and, now and then, for what
+// nobody works on.
 func (e *Engine) keepLease() {
 	defer e.loops.Done()
+	sweep := e.Clock.Now().Add(sweepEvery)
+	var strays map[id.ID]bool
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
 		case <-e.Clock.After(e.lease.length / 5):
 		}
-		if err := e.lease.renew(e.ctx); err != nil && e.ctx.Err() == nil {
-			e.Log.Error("the lease of this run could not be renewed; nothing is sent while it is in doubt", "error", err)
+		if err := e.lease.renew(e.ctx); err != nil {
+			if e.ctx.Err() == nil {
+				e.Log.Error("the lease of this run could not be renewed; nothing is sent while it is in doubt", "error", err)
+			}
 			continue
 		}
-		if e.Alone {
-			continue
+		buried, err := e.buryDead()
+		due := !e.Clock.Now().Before(sweep)
+		if err == nil && (buried || due) {
+			err = e.takeOver(e.ctx)
 		}
-		if err := e.takeOver(e.ctx); err != nil && e.ctx.Err() == nil {
-			e.Log.Warn("work of a dead run could not be taken over yet", "error", err)
+		if err == nil && due {
+			strays, err = e.reconcile(e.ctx, strays)
+			sweep = e.Clock.Now().Add(sweepEvery)
+		}
+		if err != nil && e.ctx.Err() == nil {
+			e.Log.Warn("work that nobody does could not be taken over yet", "error", err)
+			sweep = e.Clock.Now() // a buried run's work must not wait for a minute
 		}
 	}
+}
+
+func (e *Engine) buryDead() (bool, error) {
+	if e.Alone {
+		return false, nil
+	}
+	n, err := e.lease.bury(e.ctx, false)
+	return n > 0, err
+}
+
+// reconcile gives back what this run owns and has not in memory: a commit of
+// acceptance or of taking can succeed although its answer was lost. Something
+// accepted this moment may not be in memory yet, so only what was a stray the
+// last time too counts. It gives the strays of this time.
+func (e *Engine) reconcile(ctx context.Context, before map[id.ID]bool) (map[id.ID]bool, error) {
+	run := e.lease.run()
+	var owned []spool.Item
+	if err := e.DB.Read(ctx, db.System, func(tx *db.Tx) (err error) {
+		owned, err = spool.Owned(tx, run)
+		return err
+	}); err != nil {
+		return before, err
+	}
+	known := e.inMemory()
+	strays := map[id.ID]bool{}
+	for _, it := range owned {
+		switch {
+		case known[it.ID]:
+		case !before[it.ID]:
+			strays[it.ID] = true
+		default:
+			e.Log.Warn("an item was owned by this run and not in its memory", "item", it.ID)
+			if err := e.DB.Write(ctx, it.Org, func(tx *db.Tx) error { return spool.GiveBack(tx, it, run) }); err != nil {
+				return before, err
+			}
+		}
+	}
+	return strays, nil
+}
+
+func (e *Engine) inMemory() map[id.ID]bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make(map[id.ID]bool, e.held+e.notices)
+	for i := range e.busy {
+		all[i] = true
+	}
+	for _, q := range e.queues {
+		for _, work := range [][]spool.Work{q.urgent, q.normal} {
+			for _, w := range work {
+				all[w.ID] = true
+			}
+		}
+	}
+	return all
 }

@@ -6,7 +6,9 @@ import (
 
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -16,7 +18,7 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 	e := w.e
 	var n spool.Notice
 	var floor policy.Grade
-	if err := e.DB.Read(ctx, work.Org, func(tx *db.Tx) (err error) {
+	err := e.DB.Read(ctx, work.Org, func(tx *db.Tx) (err error) {
 		if n, err = spool.LoadNotice(tx, e.Custody, work.ID); err != nil {
 			return err
 		}
@@ -24,65 +26,84 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 			floor, err = spool.NoticeFloor(tx, n.Delivery)
 		}
 		return err
-	}); err != nil {
-		e.Log.Warn("a notice could not be read", "notice", work.ID, "error", err)
-		n.ID = work.ID
+	})
+	n.ID = work.ID // also where nothing could be read
+	switch expired := !n.ExpiresAt.IsZero() && !e.Clock.Now().Before(n.ExpiresAt); {
+	case err != nil && ctx.Err() != nil:
+		w.giveBack(work)
+	case fault.Is(err, fault.NotFound): // the content is destroyed
 		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonContentDestroyed})
-		return
-	}
-	if !e.Clock.Now().Before(n.ExpiresAt) {
+	case expired:
 		w.finishNotice(work, n, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
-		return
+	case err != nil:
+		e.Log.Warn("a notice could not be read; it is tried again", "notice", work.ID, "error", err)
+		w.noticeLater(work, n, spool.ReasonTemporary)
+	default:
+		w.sendNotice(ctx, work, n, floor)
 	}
-	w.finishNotice(work, n, w.sendNotice(ctx, work, n, floor))
 }
 
-// sendNotice gives the outcome of the attempt; an outcome without a state
-// means that the notice is no longer ours.
-func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade) spool.Outcome {
-	e := w.e
-	later := func(reason string) spool.Outcome {
-		return spool.Outcome{State: spool.Deferred, Reason: reason, NextAt: e.noticeBackoff(n)}
-	}
-	known, err := e.Posture.Refresh(ctx, work.Domain)
-	if err != nil {
-		return later(spool.ReasonLookup)
+func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade) {
+	known, err := w.e.Posture.Refresh(ctx, work.Domain)
+	switch {
+	case err != nil:
+		w.noticeLater(work, n, spool.ReasonLookup)
+		return
+	case known.NullMX:
+		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNullMX})
+		return
+	case known.Missing:
+		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNoDomain})
+		return
 	}
 	weak, lost := w.connect(ctx, known, max(floor, policy.Encrypted), true)
 	switch {
+	case errors.Is(lost, errStopping):
+		w.giveBack(work)
+		return
 	case weak != nil && !weak.Temporary:
-		return spool.Outcome{State: spool.Failed, Reason: spool.ReasonNoPrivateChannel}
+		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNoPrivateChannel})
+		return
 	case weak != nil || lost != nil:
-		return later(spool.ReasonUnreachable)
+		w.noticeLater(work, n, spool.ReasonUnreachable)
+		return
 	}
-	w.wait()
-	var ours bool
-	if err := e.DB.Write(ctx, work.Org, func(tx *db.Tx) (err error) {
-		ours, err = spool.StartNotice(tx, work.Item, e.lease.run())
-		return err
-	}); err != nil || !ours || !e.lease.good() {
-		return spool.Outcome{}
+	ours, err := w.start(work, func(tx *db.Tx) (bool, error) { return spool.StartNotice(tx, work.Item, work.Run) })
+	switch {
+	case err != nil:
+		w.giveBack(work)
+	case ours:
+		w.handNotice(ctx, work, n, known, seal.Report(n.To, floor, n.Text.Reveal()))
 	}
-	_, err = w.conn.Send(ctx, seal.Report(n.To, floor, n.Text.Reveal()))
-	w.used = true
-	evidence := w.conn.Evidence()
+}
+
+func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice, known posture.Posture, a *seal.Artifact) {
+	_, err := w.hand(ctx, known, a, true)
 	var refused *smtpclient.RefusedError
 	switch {
 	case err == nil:
-		return spool.Outcome{State: spool.Delivered, Grade: evidence.Grade, Attempt: &spool.Attempt{Evidence: proof(evidence)}}
+		evidence := w.conn.Evidence()
+		w.finishNotice(work, n, spool.Outcome{State: spool.Delivered, Grade: evidence.Grade, Attempt: &spool.Attempt{Evidence: proof(evidence)}})
 	case errors.As(err, &refused) && refused.Reply.Permanent():
-		return spool.Outcome{State: spool.Failed, Reason: spool.ReasonRejected}
+		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonRejected})
+	default:
+		w.noticeLater(work, n, spool.ReasonTemporary)
 	}
-	return later(spool.ReasonTemporary)
+}
+
+// noticeLater defers a notice, unless it is this node that stops.
+func (w *worker) noticeLater(work spool.Work, n spool.Notice, reason string) {
+	if w.e.ctx.Err() != nil {
+		w.giveBack(work)
+		return
+	}
+	w.finishNotice(work, n, spool.Outcome{State: spool.Deferred, Reason: reason, NextAt: w.e.noticeBackoff(n)})
 }
 
 func (w *worker) finishNotice(work spool.Work, n spool.Notice, o spool.Outcome) {
-	if o.State == "" {
-		return
-	}
 	o.At = w.e.Clock.Now()
 	w.commit(work, func(tx *db.Tx) error {
-		_, err := spool.FinishNotice(tx, n, w.e.lease.run(), o)
+		_, err := spool.FinishNotice(tx, n, work.Run, o)
 		return err
 	})
 }

@@ -26,7 +26,11 @@ func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, e
 	a.Seal = s
 	o := spool.Outcome{Attempt: a}
 	var source *smtpclient.SourceError
+	var lost *smtpclient.ConnError
 	switch {
+	case errors.As(err, &lost) && j.w.e.ctx.Err() != nil: // by ourselves, before the final dot
+		j.w.giveBack(j.work)
+		return
 	case err == nil:
 		ev := j.w.conn.Evidence()
 		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, proof(ev)
@@ -170,8 +174,12 @@ func proof(e smtpclient.Evidence) *spool.Evidence {
 	}
 }
 
-// deferFor records a temporary failure.
+// deferFor records a temporary failure, unless it is this node that stops.
 func (j *job) deferFor(reason string, a *spool.Attempt) {
+	if j.w.e.ctx.Err() != nil {
+		j.w.giveBack(j.work)
+		return
+	}
 	o := spool.Outcome{Attempt: a}
 	o.State, o.Reason, o.NextAt = j.retry(reason)
 	j.w.finish(j.work, o)
@@ -218,32 +226,41 @@ func (w *worker) finish(work spool.Work, o spool.Outcome) {
 		key = work.Message.Key
 	}
 	w.commit(work, func(tx *db.Tx) error {
-		ours, err := spool.Finish(tx, work.Item, w.e.lease.run(), key, o)
+		ours, err := spool.Finish(tx, work.Item, work.Run, key, o)
 		if err == nil && ours && o.State == spool.Waiting {
+			// An earlier notice whose outcome was unknown may have been used by now.
 			return pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
 		}
 		return err
 	})
 }
 
+// giveBack lets go of an item of which nothing was sent.
+func (w *worker) giveBack(work spool.Work) {
+	w.commit(work, func(tx *db.Tx) error { return spool.GiveBack(tx, work.Item, work.Run) })
+}
+
 // commit keeps trying while the database is away: the mail may be with the
-// peer, and an outcome that is lost is a duplicate. It gives up when this run
-// no longer owns what it would write.
+// peer, and an outcome that is lost is a duplicate. A doubtful lease is no
+// reason to give up: what fn writes is fenced by the run that owns the item,
+// and nobody else settles it while that run's row is there. Only Stop ends it.
 func (w *worker) commit(work spool.Work, fn func(*db.Tx) error) {
 	w.wait()
 	settled := make(chan struct{})
 	w.settled = settled
 	go func() {
 		defer close(settled)
-		ctx, pause := context.WithoutCancel(w.e.ctx), 50*time.Millisecond
-		for {
-			err := w.e.DB.Write(ctx, work.Org, fn)
-			if err == nil || !w.e.lease.good() {
+		for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+			err := w.e.DB.Write(w.e.settle, work.Org, fn)
+			if err == nil {
 				return
 			}
 			w.e.Log.Error("an outcome could not be recorded yet", "item", work.ID, "error", err)
-			time.Sleep(pause)
-			pause = min(2*pause, time.Second)
+			select {
+			case <-w.e.settle.Done():
+				return // what is left as sending is taken over, as unknown
+			case <-time.After(pause):
+			}
 		}
 	}()
 }

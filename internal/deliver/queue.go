@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
@@ -15,6 +16,7 @@ type queue struct {
 	urgent  []spool.Work // notices
 	normal  []spool.Work
 	workers int
+	express bool // one more worker is there for notices alone
 	idle    int
 	more    chan struct{} // wakes one idle worker
 }
@@ -22,9 +24,9 @@ type queue struct {
 func (q *queue) len() int { return len(q.urgent) + len(q.normal) }
 
 // pop takes the next item, notices first.
-func (q *queue) pop() (spool.Work, bool) {
+func (q *queue) pop(noticesOnly bool) (spool.Work, bool) {
 	from := &q.urgent
-	if len(*from) == 0 {
+	if len(*from) == 0 && !noticesOnly {
 		from = &q.normal
 	}
 	if len(*from) == 0 {
@@ -39,8 +41,9 @@ func (q *queue) pop() (spool.Work, bool) {
 	return w, true
 }
 
-// enqueue adds an item and sees to it that somebody works. The caller holds
-// the lock.
+// enqueue adds an item and sees to it that somebody works. A notice does not
+// wait behind workers that are all busy with slow peers or wait for a
+// connection. The caller holds the lock.
 func (e *Engine) enqueue(w spool.Work) {
 	q := e.queues[w.Domain]
 	if q == nil {
@@ -52,15 +55,19 @@ func (e *Engine) enqueue(w spool.Work) {
 	} else {
 		q.normal = append(q.normal, w)
 	}
-	if q.idle > 0 {
+	switch {
+	case e.draining(): // given back when all have stopped
+	case q.idle > 0:
 		q.idle--
 		q.more <- struct{}{}
-		return
-	}
-	if q.workers < e.PerDestination && !e.draining() {
+	case q.workers < e.PerDestination:
 		q.workers++
 		e.work.Add(1)
 		go (&worker{e: e, q: q}).work()
+	case w.Notice && !q.express:
+		q.express = true
+		e.work.Add(1)
+		go (&worker{e: e, q: q, express: true}).work()
 	}
 }
 
@@ -69,9 +76,10 @@ func (e *Engine) enqueue(w spool.Work) {
 type worker struct {
 	e       *Engine
 	q       *queue
+	express bool // takes notices alone
 	conn    *smtpclient.Conn
-	used    bool // something was sent over conn before
-	slot    bool
+	used    bool          // something was sent over conn before
+	slot    chan struct{} // the pool that the connection counts in, or nil
 	settled chan struct{} // closed when the last outcome is committed
 }
 
@@ -94,15 +102,16 @@ func (w *worker) next() (spool.Work, bool) {
 	e, q := w.e, w.q
 	for {
 		e.mu.Lock()
-		item, ok := q.pop()
-		if ok && !e.draining() {
+		if e.draining() || e.ctx.Err() != nil {
+			return w.leave()
+		}
+		if item, ok := q.pop(w.express); ok {
+			e.busy[item.ID] = struct{}{}
 			e.mu.Unlock()
 			return item, true
 		}
-		if e.draining() || e.ctx.Err() != nil || w.conn == nil {
-			w.leave()
-			e.mu.Unlock()
-			return spool.Work{}, false
+		if w.conn == nil || w.express {
+			return w.leave()
 		}
 		q.idle++
 		e.mu.Unlock()
@@ -110,16 +119,12 @@ func (w *worker) next() (spool.Work, bool) {
 		case <-q.more:
 		case <-e.drain:
 			e.mu.Lock()
-			w.leave()
-			e.mu.Unlock()
-			return spool.Work{}, false
+			return w.leave()
 		case <-time.After(idleFor): // of the connection: wall time
 			e.mu.Lock()
 			if q.idle > 0 {
 				q.idle--
-				w.leave()
-				e.mu.Unlock()
-				return spool.Work{}, false
+				return w.leave()
 			}
 			e.mu.Unlock()
 			<-q.more // somebody has counted on this worker already
@@ -127,50 +132,81 @@ func (w *worker) next() (spool.Work, bool) {
 	}
 }
 
-// leave ends the worker. The caller holds the lock.
-func (w *worker) leave() {
-	w.q.workers--
-	if w.q.workers == 0 && w.q.len() == 0 {
+// leave ends the worker. The caller holds the lock, and leave lets go of it.
+func (w *worker) leave() (spool.Work, bool) {
+	defer w.e.mu.Unlock()
+	if w.express {
+		w.q.express = false
+	} else {
+		w.q.workers--
+	}
+	if w.q.workers == 0 && !w.q.express && w.q.len() == 0 {
 		delete(w.e.queues, w.q.domain)
 	}
+	return spool.Work{}, false
 }
 
 func (e *Engine) done(w spool.Work) {
 	e.mu.Lock()
-	e.held--
+	delete(e.busy, w.ID)
 	e.bytes -= w.Bytes()
-	room := e.held == e.Window/2
+	room := false
+	if w.Notice {
+		e.notices--
+	} else {
+		e.held--
+		room = e.held == e.Window/2
+	}
 	e.mu.Unlock()
 	if room {
 		e.Poke()
 	}
 }
 
-// hold waits for one of the engine's connection slots. Notices do not wait:
-// a person sits before the screen.
-func (w *worker) hold(ctx context.Context, urgent bool) bool {
-	if w.slot || urgent {
-		return true
+// errStopping says that a worker gave up waiting because the node stops.
+var errStopping = errors.New("this node is stopping")
+
+// hold counts the worker's connection in one of the engine's pools, waiting
+// for room there. Notices have their own: a person sits before the screen. A
+// connection that was opened for a notice must find room among the others
+// before it serves messages.
+func (w *worker) hold(ctx context.Context, urgent bool) error {
+	if w.slot == w.e.slots || urgent && w.slot != nil {
+		return nil
+	}
+	pool := w.e.slots
+	if urgent {
+		pool = w.e.express
 	}
 	select {
-	case w.e.slots <- struct{}{}:
-		w.slot = true
-		return true
+	case pool <- struct{}{}:
+		w.letGo()
+		w.slot = pool
+		return nil
+	case <-w.e.drain:
 	case <-ctx.Done():
-		return false
+	}
+	return errStopping
+}
+
+func (w *worker) letGo() {
+	if w.slot != nil {
+		<-w.slot
+		w.slot = nil
 	}
 }
 
 // release closes the connection and waits for the last outcome.
 func (w *worker) release() {
 	w.wait()
+	w.hangUp()
+	w.letGo()
+}
+
+func (w *worker) hangUp() {
 	if w.conn != nil {
 		_ = w.conn.Close()
 		w.conn = nil
-	}
-	if w.slot {
-		<-w.e.slots
-		w.slot = false
 	}
 }
 

@@ -388,7 +388,7 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 		return Receipt{}, fmt.Errorf("accept: %w", err)
 	}
 	if !run.IsZero() {
-		d.Push(ready, p.work())
+		d.Push(ready, p.work(run))
 	}
 	return receipt, nil
 }
@@ -400,7 +400,7 @@ func (d *Door) giveBack(run id.ID, n int) {
 }
 
 // work gives what is ready to the engine, with the message still in memory.
-func (p *prepared) work() []spool.Work {
+func (p *prepared) work(run id.ID) []spool.Work {
 	var all []spool.Work
 	for i := range p.deliveries {
 		dl := &p.deliveries[i]
@@ -408,7 +408,7 @@ func (p *prepared) work() []spool.Work {
 			continue
 		}
 		all = append(all, spool.Work{
-			Item:    spool.Item{ID: dl.ID, Org: dl.Org, Message: dl.Message, Domain: dl.Recipient.Domain()},
+			Item: spool.Item{ID: dl.ID, Org: dl.Org, Message: dl.Message, Domain: dl.Recipient.Domain()}, Run: run,
 			Message: &p.message, Delivery: dl, Body: p.body,
 		})
 	}

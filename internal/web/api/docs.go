@@ -5,8 +5,8 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
-	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -57,7 +57,7 @@ func renderPage(doc *huma.OpenAPI, routes []route) ([]byte, error) {
 	}
 	schemas := doc.Components.Schemas
 	p := page{Title: doc.Info.Title, Description: doc.Info.Description,
-		Problem: flatten(schemas, schemas.Map()["Problem"], 0)}
+		Problem: flatten(schemas, &huma.Schema{Ref: problemSchema}, 0)}
 	for _, s := range stateOrder {
 		p.States = append(p.States, pageWord{string(s), states[s]})
 	}
@@ -108,39 +108,41 @@ func curl(rt route) string {
 	return b.String()
 }
 
-// flatten lists the fields of a schema, those of objects within it indented
-// behind it.
+// flatten lists the fields of a schema in the order of its type, those of
+// objects within it indented behind it.
 func flatten(schemas huma.Registry, s *huma.Schema, depth int) []pageField {
-	s = resolve(schemas, s)
 	if s == nil || depth > 3 {
 		return nil
 	}
 	if s.Type == huma.TypeArray {
 		return flatten(schemas, s.Items, depth)
 	}
-	names := slices.Sorted(maps.Keys(s.Properties))
-	slices.SortStableFunc(names, func(a, b string) int {
-		return rank(s, a) - rank(s, b)
-	})
+	if s.Ref == "" {
+		return nil
+	}
+	object := schemas.SchemaFromRef(s.Ref)
 	var all []pageField
-	for _, name := range names {
-		field := s.Properties[name]
+	for _, name := range namesOf(schemas.TypeFromRef(s.Ref)) {
+		field := object.Properties[name]
 		all = append(all, pageField{Name: name, Kind: kindOf(schemas, field), Doc: field.Description,
-			Required: slices.Contains(s.Required, name), Depth: depth})
+			Required: slices.Contains(object.Required, name), Depth: depth})
 		all = append(all, flatten(schemas, field, depth+1)...)
 	}
 	return all
 }
 
-// rank brings ids and what is required to the front.
-func rank(s *huma.Schema, name string) int {
-	switch {
-	case name == "id":
-		return 0
-	case slices.Contains(s.Required, name):
-		return 1
+// namesOf gives the names of a struct's fields in JSON.
+func namesOf(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			names = append(names, namesOf(f.Type)...)
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
 	}
-	return 2
+	return names
 }
 
 func resolve(schemas huma.Registry, s *huma.Schema) *huma.Schema {

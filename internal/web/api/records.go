@@ -173,8 +173,8 @@ func cancel(c *call) (any, error) {
 	return cancelAnswer{ID: m.Text(id.Message), Canceled: canceled, Deliveries: messageOf(shown).Deliveries}, nil
 }
 
-// searchRequest names addresses in the body, since addresses of pages are
-// logged everywhere.
+// searchRequest names addresses in the body, since URLs are logged
+// everywhere.
 type searchRequest struct {
 	Sender    string    `json:"sender,omitempty" doc:"Address of the sender of the envelope." example:"results@clinic.example"`
 	Recipient string    `json:"recipient,omitempty" doc:"Address of a recipient." example:"ada@example.org"`

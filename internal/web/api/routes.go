@@ -37,7 +37,7 @@ func routes() []route {
 		{
 			method: http.MethodPost, path: "/api/v1/messages/search", name: "searchMessages", scope: auth.Read,
 			summary:     "Search messages",
-			description: "Finds messages by exact address, state and time, newest first. Addresses stand in the body, so that they never stand in a log of addresses of pages.",
+			description: "Finds messages by exact address, state and time, newest first. Addresses stand in the body, so that they never end in a log of URLs.",
 			in:          reflect.TypeFor[searchRequest](), out: reflect.TypeFor[searchAnswer](), status: http.StatusOK,
 			errors: []int{413, 415}, example: exampleSearch, act: search,
 		},

@@ -60,6 +60,8 @@ func New(d Deps) *Accounts { return &Accounts{d} }
 
 var slugForm = regexp.MustCompile(`^[a-z][a-z0-9-]{1,62}$`)
 
+var slugTaken = fault.New(fault.Conflict, "org_exists", "There is an organization of this short name already.")
+
 // CreateOrg makes an organization and its keys.
 func (a *Accounts) CreateOrg(ctx context.Context, slug, name string) (Org, error) {
 	if !slugForm.MatchString(slug) || slug == "system" {
@@ -68,6 +70,12 @@ func (a *Accounts) CreateOrg(ctx context.Context, slug, name string) (Org, error
 	}
 	if name = strings.TrimSpace(name); name == "" || len(name) > 200 || strings.ContainsAny(name, "\r\n\x00") {
 		return Org{}, fault.New(fault.Invalid, "bad_name", "An organization's name is one line of up to 200 characters.")
+	}
+	if _, err := a.OrgBySlug(ctx, slug); !fault.Is(err, fault.NotFound) {
+		if err == nil {
+			err = slugTaken // asked first, so that no keys are made for nothing
+		}
+		return Org{}, err
 	}
 	o := Org{ID: id.New(), Slug: slug, Name: name, CreatedAt: a.Clock.Now()}
 	if err := a.Custody.CreateOrg(o.ID); err != nil {
@@ -84,7 +92,7 @@ func (a *Accounts) CreateOrg(ctx context.Context, slug, name string) (Org, error
 			return err
 		}
 		if n == 0 {
-			return fault.New(fault.Conflict, "org_exists", "There is an organization of this short name already.")
+			return slugTaken
 		}
 		return ledger.Append(tx, ledger.Fact{Type: ledger.OrgCreated, At: o.CreatedAt, Data: struct {
 			Slug string `json:"slug"`
@@ -168,7 +176,9 @@ func (a *Accounts) SetLimits(ctx context.Context, org id.ID, l Limits) error {
 
 // DestroyOrg destroys an organization's keys, and with them its content
 // everywhere, old backups included. What remains are records and a ledger
-// whose proofs still hold.
+// whose proofs still hold. The record comes before the act, which cannot be
+// undone; should the act fail, asking again completes it. The answer to a
+// repeated wish is the first one.
 func (a *Accounts) DestroyOrg(ctx context.Context, org id.ID) (custody.Tombstone, error) {
 	now := a.Clock.Now()
 	err := a.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
@@ -177,7 +187,8 @@ func (a *Accounts) DestroyOrg(ctx context.Context, org id.ID) (custody.Tombstone
 			return err
 		}
 		if n == 0 {
-			return fault.New(fault.NotFound, "no_org", "There is no such organization, or its keys are destroyed already.")
+			_, err := scanOrg(tx.Row("SELECT "+orgColumns+" FROM account_orgs WHERE id = ?", org))
+			return err // nil: destroyed already, or begun
 		}
 		return ledger.Append(tx, ledger.Fact{Type: ledger.OrgDestroyed, At: now})
 	})

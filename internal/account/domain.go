@@ -57,8 +57,14 @@ func (a *Accounts) AddDomain(ctx context.Context, org id.ID, name string) (Domai
 	return a.Domain(ctx, org, name)
 }
 
+var noDomain = fault.New(fault.NotFound, "no_domain", "The organization has no such domain. \"sealpost domain add\" adds it.")
+
 // Domain gives one domain of the organization.
 func (a *Accounts) Domain(ctx context.Context, org id.ID, name string) (Domain, error) {
+	name, err := mail.ParseDomain(name)
+	if err != nil {
+		return Domain{}, err
+	}
 	all, err := a.Domains(ctx, org)
 	if err != nil {
 		return Domain{}, err
@@ -66,7 +72,7 @@ func (a *Accounts) Domain(ctx context.Context, org id.ID, name string) (Domain, 
 	if i := slices.IndexFunc(all, func(d Domain) bool { return d.Name == name }); i >= 0 {
 		return all[i], nil
 	}
-	return Domain{}, fault.New(fault.NotFound, "no_domain", "The organization has no such domain. \"sealpost domain add\" adds it.")
+	return Domain{}, noDomain
 }
 
 // Domains lists the organization's domains by name.
@@ -140,9 +146,13 @@ func (a *Accounts) markVerified(ctx context.Context, d Domain, by string) (Domai
 		case owner != d.Org:
 			return fault.New(fault.Conflict, "domain_taken", "Another organization of this installation has verified this domain.")
 		}
-		if _, err := tx.Exec("UPDATE account_domains SET verified_at = ?, verified_by = ? WHERE org_id = ? AND domain = ?",
-			clock.Micros(now), by, d.Org, d.Name); err != nil {
+		n, err := tx.Exec("UPDATE account_domains SET verified_at = ?, verified_by = ? WHERE org_id = ? AND domain = ? AND token = ?",
+			clock.Micros(now), by, d.Org, d.Name, d.Token)
+		if err != nil {
 			return err
+		}
+		if n == 0 { // removed while the DNS was asked
+			return noDomain
 		}
 		return ledger.Append(tx, ledger.Fact{Type: ledger.DomainVerified, At: now, Data: domainFact{d.Name, by}})
 	})
@@ -155,13 +165,17 @@ func (a *Accounts) markVerified(ctx context.Context, d Domain, by string) (Domai
 
 // RemoveDomain takes a domain from the organization.
 func (a *Accounts) RemoveDomain(ctx context.Context, org id.ID, name string) error {
+	name, err := mail.ParseDomain(name)
+	if err != nil {
+		return err
+	}
 	return a.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		n, err := tx.Exec("DELETE FROM account_domains WHERE org_id = ? AND domain = ?", org, name)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return fault.New(fault.NotFound, "no_domain", "The organization has no such domain.")
+			return noDomain
 		}
 		return ledger.Append(tx, ledger.Fact{Type: ledger.DomainRemoved, At: a.Clock.Now(), Data: domainFact{Domain: name}})
 	})

@@ -26,6 +26,12 @@ func (a *Accounts) PublishPolicy(ctx context.Context, org id.ID, document []byte
 	}
 	now := a.Clock.Now()
 	err = a.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+		// The organization's row is locked, so that versions come one by one.
+		if n, err := tx.Exec("UPDATE account_orgs SET slug = slug WHERE id = ? AND destroyed_at IS NULL", org); err != nil {
+			return err
+		} else if n == 0 {
+			return fault.New(fault.NotFound, "no_org", "There is no such organization, or its keys are destroyed.")
+		}
 		if err := tx.Row("SELECT coalesce(max(version), 0) + 1 FROM account_policies WHERE org_id = ?", org).Scan(&version); err != nil {
 			return err
 		}

@@ -198,9 +198,8 @@ func (c *call) draft(in *draftRequest) (submit.Draft, error) {
 	m.words(in)
 	m.content(in)
 	d.Tags, d.Metadata = m.tags(in.Tags), m.metadata(in.Metadata)
-	for i, a := range in.Attachments {
+	for _, a := range in.Attachments {
 		built.Attachments = append(built.Attachments, mail.File{Filename: private.NewString(a.Filename), ContentType: a.ContentType, Content: private.NewBytes(a.Content)})
-		m.add(mail.CheckText(a.ContentType), fmt.Sprintf("/attachments/%d/content_type", i))
 	}
 	for _, name := range slices.Sorted(maps.Keys(in.Headers)) {
 		built.Headers = append(built.Headers, mail.Field{Name: name, Value: private.NewString(in.Headers[name]), Pointer: "/headers/" + escapeKey(name)})

@@ -91,7 +91,7 @@ func (r *reader) open() string {
 		r.t.Fatalf("the notice has no link")
 	}
 	before := len(r.s.net.Messages(r.address))
-	if code, page, _ := r.get(link); code != http.StatusOK || strings.Contains(page, "code\"") {
+	if code, page, _ := r.get(link); code != http.StatusOK || strings.Contains(page, `name="code"`) {
 		r.t.Fatalf("the link's page: %d\n%s", code, page)
 	}
 	if code, page, _ := r.post(link+"/code", nil); code != http.StatusOK {

@@ -154,13 +154,11 @@ func (s *site) setUp() {
 func (s *site) addDomain(name string) {
 	s.t.Helper()
 	var d struct {
-		Record struct {
-			Name  string `json:"name"`
-			Value string `json:"value"`
-		} `json:"record"`
+		Name  string `json:"record_name"`
+		Value string `json:"record_value"`
 	}
 	s.runJSON(&d, "domain", "add", name)
-	s.net.SetTXT(d.Record.Name, d.Record.Value)
+	s.net.SetTXT(d.Name, d.Value)
 	s.run("domain", "verify", name)
 }
 

@@ -42,10 +42,10 @@ func open(t testing.TB, o db.Options) *db.DB {
 }
 
 // PostgresURL gives the DSN of a new, empty database. The server is one per
-// test process; SEALPOST_TEST_POSTGRES names one that is already running.
+// test process; TEST_POSTGRES names one that is already running.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	base := os.Getenv("SEALPOST_TEST_POSTGRES")
+	base := os.Getenv("TEST_POSTGRES")
 	if base == "" {
 		s, err := shared()
 		if err != nil {

@@ -280,17 +280,18 @@ func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *sea
 // start begins an attempt: no row, no attempt. false means that the item is
 // somebody else's, or was given back because this run's lease is in doubt.
 func (w *worker) start(work spool.Work, begin func(*db.Tx) (bool, error)) (ours bool, err error) {
-	w.wait()
 	e := w.e
 	fit := func() bool { return e.lease.good() && e.lease.run() == work.Run }
 	if !fit() {
 		w.giveBack(work)
 		return false, nil
 	}
-	if err := e.DB.Write(e.settle, work.Org, func(tx *db.Tx) (err error) {
+	err = e.DB.Write(e.settle, work.Org, func(tx *db.Tx) (err error) {
 		ours, err = begin(tx)
 		return err
-	}); err != nil {
+	})
+	w.wait() // the outcome before this; the two mostly shared a transaction
+	if err != nil {
 		return false, err
 	}
 	if ours && !fit() {

@@ -218,7 +218,7 @@ func (e *Engine) noticeBackoff(n spool.Notice) time.Time {
 }
 
 // finish commits an outcome while the worker goes on to the next item; the
-// worker waits for it before it starts another attempt.
+// worker waits for it before it sends anything more.
 func (w *worker) finish(work spool.Work, o spool.Outcome) {
 	o.At = w.e.Clock.Now()
 	var key *custody.DataKey

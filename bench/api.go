@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// latencies are the times from when a request was due until its answer was
+// read, in ascending order.
+type latencies struct {
+	all []time.Duration
+	cpu time.Duration // of the server, per message
+}
+
+// at gives a quantile by the nearest rank: at(1) is the largest.
+func (l *latencies) at(q float64) time.Duration {
+	if len(l.all) == 0 {
+		return 0
+	}
+	rank := int(math.Ceil(q * float64(len(l.all))))
+	return l.all[max(rank, 1)-1]
+}
+
+// openLoop sends requests by a fixed schedule that does not wait for answers:
+// a server that stalls gets the arrivals of that time all the same, and their
+// waiting counts (Tene, "How not to measure latency").
+func openLoop(ctx context.Context, o options, p *sealpost) (*latencies, error) {
+	count := int(o.apiFor.Seconds() * float64(o.apiRate))
+	body, err := apiMessage(o.size)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConns: 1000, MaxIdleConnsPerHost: 1000}, Timeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+
+	l := &latencies{all: make([]time.Duration, count)}
+	errs := make([]error, count)
+	var work sync.WaitGroup
+	began := time.Now().Add(100 * time.Millisecond)
+	for i := range count {
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(o.apiRate))
+		select {
+		case <-ctx.Done():
+			work.Wait()
+			return nil, ctx.Err()
+		case <-time.After(time.Until(due)):
+		}
+		work.Go(func() {
+			errs[i] = post(ctx, client, p, body)
+			l.all[i] = time.Since(due)
+		})
+	}
+	work.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(l.all)
+	return l, nil
+}
+
+func apiMessage(size int) ([]byte, error) {
+	line := strings.Repeat("X", 78) + "\n"
+	return json.Marshal(map[string]any{
+		"from": sender, "to": []string{sinkMailbox}, "subject": "A message of the benchmark",
+		"text": strings.Repeat(line, size/len(line)+1)[:size],
+	})
+}
+
+func post(ctx context.Context, client *http.Client, p *sealpost, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.api+"/api/v1/messages", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+p.key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("the API answered %s: %s", resp.Status, answer[:min(len(answer), 300)])
+	}
+	return nil
+}

@@ -94,18 +94,20 @@ type Outcome struct {
 	Attempt *Attempt // nil when nothing was attempted
 }
 
+// The conditions are those of the partial indexes.
+const (
+	dueDeliveries = `SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ? ORDER BY next_at LIMIT ?`
+	dueNotices    = `SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?`
+)
+
 // Take gives up to limit due deliveries to a run, the longest due first. It
 // looks across all organizations: queues belong to destinations. On PostgreSQL
 // an array keeps the planner from running the inner query more than once.
 func Take(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
 	rows, err := tx.Query(tx.Pick(
-		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (
-			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
-			ORDER BY next_at LIMIT ?)
+		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (`+dueDeliveries+`)
 		 RETURNING delivery_id, org_id, message_id, domain, next_at`,
-		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(
-			SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ?
-			ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED))
+		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(`+dueDeliveries+` FOR UPDATE SKIP LOCKED))
 		 RETURNING delivery_id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
 	return scanDue(rows, err, false)
 }

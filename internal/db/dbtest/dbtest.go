@@ -19,12 +19,17 @@ import (
 // Each runs fn once per engine, each time on an empty, migrated database.
 func Each(t *testing.T, fn func(t *testing.T, d *db.DB)) {
 	t.Run("SQLite", func(t *testing.T) { fn(t, SQLite(t)) })
-	t.Run("PostgreSQL", func(t *testing.T) { fn(t, open(t, db.Options{URL: PostgresURL(t)})) })
+	t.Run("PostgreSQL", func(t *testing.T) { fn(t, PostgreSQL(t)) })
 }
 
 // SQLite gives an empty, migrated SQLite database.
 func SQLite(t testing.TB) *db.DB {
 	return open(t, db.Options{Path: filepath.Join(t.TempDir(), "sealpost.db")})
+}
+
+// PostgreSQL gives an empty, migrated PostgreSQL database.
+func PostgreSQL(t testing.TB) *db.DB {
+	return open(t, db.Options{URL: PostgresURL(t)})
 }
 
 func open(t testing.TB, o db.Options) *db.DB {

@@ -1,0 +1,7 @@
+package spool
+
+// Queries that the tests ask the engines to explain.
+const (
+	DueDeliveries = dueDeliveries
+	DueNotices    = dueNotices
+)

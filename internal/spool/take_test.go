@@ -1,0 +1,314 @@
+package spool_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/spool"
+)
+
+func ids(items []spool.Item) (all []id.ID) {
+	for _, it := range items {
+		all = append(all, it.ID)
+	}
+	return all
+}
+
+func TestTakeGivesTheLongestDueFirst(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		now := s.clk.Now()
+		put := func(g given, ahead time.Duration) spool.Delivery {
+			g.nextAt = now.Add(ahead)
+			_, d := s.one(g)
+			return d
+		}
+		// The ids' order is not the order in which they are due.
+		third := put(given{}, -time.Second)
+		first := put(given{org: s.other, state: spool.Deferred}, -time.Hour)
+		second := put(given{state: spool.Scheduled}, -time.Minute)
+		put(given{state: spool.Held}, -time.Hour)
+		put(given{owner: s.runs[2]}, -time.Hour)
+		later := put(given{state: spool.Scheduled}, time.Microsecond)
+		if got, want := ids(s.take(s.runs[1], 2)), []id.ID{first.ID, second.ID}; !slices.Equal(got, want) {
+			t.Errorf("took %v, want %v", got, want)
+		}
+		rest := s.take(s.runs[1], 10)
+		if !slices.Equal(ids(rest), []id.ID{third.ID}) {
+			t.Fatalf("then took %v, want %v", rest, third.ID)
+		}
+		if rest[0] != item(third) {
+			t.Errorf("took %+v, want %+v", rest[0], item(third))
+		}
+		s.clk.Advance(time.Microsecond)
+		if got := s.take(s.runs[2], 10); !slices.Equal(ids(got), []id.ID{later.ID}) {
+			t.Errorf("when it is due took %v", got)
+		}
+	})
+}
+
+func TestManyDueAtOnceComeInOrderOfAcceptance(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		var to []string
+		for i := range 100 {
+			to = append(to, fmt.Sprintf("p%d@home.example", i))
+		}
+		_, all := s.accept(given{}, to...)
+		got := s.take(s.runs[1], 1000)
+		for i := range got {
+			if got[i].ID != all[i].ID {
+				t.Fatalf("place %d has another delivery than was accepted there", i)
+			}
+		}
+		if len(got) != len(all) {
+			t.Errorf("%d taken", len(got))
+		}
+	})
+}
+
+// TestTakersPassEachOther: on PostgreSQL two nodes take side by side.
+func TestTakersPassEachOther(t *testing.T) {
+	s := newSite(t, dbtest.PostgreSQL(t))
+	for range 10 {
+		s.one(given{})
+	}
+	var first, second []spool.Item
+	var err error
+	s.check(s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+		if first, err = spool.Take(tx, s.runs[1], s.clk.Now(), 4); err != nil {
+			return err
+		}
+		return s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) { // would wait for ever for a lock of the first
+			second, err = spool.Take(tx, s.runs[2], s.clk.Now(), 10)
+			return err
+		})
+	}))
+	if len(first) != 4 || len(second) != 6 || slices.ContainsFunc(second, func(it spool.Item) bool { return slices.Contains(first, it) }) {
+		t.Errorf("%d and %d taken", len(first), len(second))
+	}
+}
+
+// TestTakingUsesThePartialIndexes, so that its cost does not grow with what is
+// held, owned or sent long ago.
+func TestTakingUsesThePartialIndexes(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		for query, index := range map[string]string{spool.DueDeliveries: "spool_unsettled_due", spool.DueNotices: "spool_notices_due"} {
+			var plan strings.Builder
+			if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+				plan.Reset()
+				if d.Dialect == db.PostgreSQL {
+					if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil { // the table is empty
+						return err
+					}
+				}
+				rows, err := tx.Query(tx.Pick("EXPLAIN QUERY PLAN "+query, "EXPLAIN (FORMAT JSON) "+query), int64(0), 10)
+				if err != nil {
+					return err
+				}
+				defer rows.Close()
+				for rows.Next() {
+					var text string
+					into := []any{&text}
+					if d.Dialect == db.SQLite {
+						into = []any{new(any), new(any), new(any), &text}
+					}
+					if err := rows.Scan(into...); err != nil {
+						return err
+					}
+					plan.WriteString(text + "\n")
+				}
+				return rows.Err()
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if got := plan.String(); !strings.Contains(got, index) || strings.Contains(got, "B-TREE") || strings.Contains(got, `"Sort"`) {
+				t.Errorf("%s is not read in its order:\n%s", index, got)
+			}
+		}
+	})
+}
+
+func TestWhatADeadRunLeft(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		dead, alive := s.runs[1], s.runs[2]
+		_, ready := s.one(given{owner: dead})
+		m, sending := s.one(given{owner: dead})
+		s.step(t, sending, starts(1), model{spool.Ready, 1, 0})
+		_, other := s.one(given{owner: alive})
+		notice := s.notice(m, sending, "code:1", dead)
+		system := func(fn func(tx *db.Tx) error) { s.check(s.db.WriteAlone(ctx, db.System, fn)) }
+		system(func(tx *db.Tx) error {
+			owners, err := spool.Owners(tx)
+			slices.SortFunc(owners, func(a, b id.ID) int { return strings.Compare(string(a[:]), string(b[:])) })
+			if !slices.Equal(owners, []id.ID{dead, alive}) {
+				t.Errorf("owners %v", owners)
+			}
+			owned, oerr := spool.Owned(tx, dead)
+			if len(owned) != 2 || owned[0] != item(ready) || !owned[1].Notice || owned[1].ID != notice.ID {
+				t.Errorf("owned and not begun: %+v", owned)
+			}
+			if err == nil {
+				err = oerr
+			}
+			return err
+		})
+		var left []spool.Item
+		system(func(tx *db.Tx) (err error) {
+			if err := spool.Release(tx, dead); err != nil {
+				return err
+			}
+			left, err = spool.Abandoned(tx, dead, 10)
+			return err
+		})
+		if !slices.Equal(left, []spool.Item{item(sending)}) {
+			t.Fatalf("abandoned: %+v", left)
+		}
+		for range 2 { // a second heir finds nothing to do
+			s.check(spool.TakeOver(ctx, d, left[0], dead, s.clk.Now()))
+		}
+		now := s.delivery(sending)
+		if now.Attempts != 1 || now.State != spool.Ready || now.Reason != spool.ReasonUnknown {
+			t.Errorf("taken over: %+v", now)
+		}
+		var fact struct {
+			Number         int
+			Result, Reason string
+		}
+		s.read(s.org, func(tx *db.Tx) error {
+			events, err := ledger.ForDelivery(tx, sending.Message, sending.ID)
+			if err != nil {
+				return err
+			}
+			return json.Unmarshal(events[len(events)-1].Data, &fact)
+		})
+		if fact.Number != 1 || fact.Result != spool.ResultUnknown || fact.Reason != "node_died" {
+			t.Errorf("the ledger says %+v", fact)
+		}
+		if got := s.take(alive, 10); len(got) != 2 || slices.Contains(ids(got), other.ID) {
+			t.Errorf("taken: %v", got)
+		}
+	})
+}
+
+// notice posts one about a delivery.
+func (s *site) notice(m spool.Message, d spool.Delivery, once string, owner id.ID) spool.Notice {
+	s.t.Helper()
+	n := spool.Notice{ID: id.New(), Org: m.Org, Message: m.ID, Delivery: d.ID, Kind: spool.KindCode, Once: once, Key: m.Key,
+		To: address(s.t, canary+".to@home.example"), Text: private.NewBytes([]byte(canary + " notice")), CreatedAt: s.clk.Now(), ExpiresAt: s.clk.Now().Add(10 * time.Minute)}
+	s.write(m.Org, func(tx *db.Tx) error {
+		posted, err := spool.PostNotice(tx, n, owner)
+		if err == nil && !posted {
+			err = fmt.Errorf("not posted")
+		}
+		return err
+	})
+	return n
+}
+
+func TestNotices(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		m, dl := s.one(given{})
+		run := s.runs[1]
+		first := s.notice(m, dl, "code:1", id.ID{})
+		twice := first
+		twice.ID = id.New()
+		s.write(s.org, func(tx *db.Tx) error {
+			if posted, err := spool.PostNotice(tx, twice, id.ID{}); posted || err != nil {
+				t.Errorf("the same notice is posted twice: %v", err)
+			}
+			return nil
+		})
+		s.clk.Advance(time.Second)
+		second := s.notice(m, dl, "code:2", id.ID{})
+		take := func() (items []spool.Item) {
+			s.check(d.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) {
+				items, err = spool.TakeNotices(tx, run, s.clk.Now(), 10)
+				return err
+			}))
+			return items
+		}
+		items := take()
+		if !slices.Equal(ids(items), []id.ID{first.ID, second.ID}) || !items[0].Notice || items[0].Domain != "home.example" {
+			t.Fatalf("taken: %+v", items)
+		}
+		if more := take(); len(more) != 0 {
+			t.Errorf("taken again: %+v", more)
+		}
+		var n spool.Notice
+		s.read(s.org, func(tx *db.Tx) (err error) {
+			n, err = spool.LoadNotice(tx, s.keys, first.ID)
+			return err
+		})
+		if string(n.Text.Reveal()) != canary+" notice" || n.To != first.To || n.Domain != "home.example" || !n.ExpiresAt.Equal(first.ExpiresAt) {
+			t.Errorf("loaded %+v", n)
+		}
+		in := func(fn func(tx *db.Tx) (bool, error)) (done bool) {
+			s.write(s.org, func(tx *db.Tx) (err error) {
+				done, err = fn(tx)
+				return err
+			})
+			return done
+		}
+		finish := func(n spool.Notice, run id.ID, o spool.Outcome) bool {
+			o.At = s.clk.Now()
+			return in(func(tx *db.Tx) (bool, error) { return spool.FinishNotice(tx, n, run, o) })
+		}
+		start := func(it spool.Item, run id.ID) bool {
+			return in(func(tx *db.Tx) (bool, error) { return spool.StartNotice(tx, it, run) })
+		}
+		if start(items[0], s.runs[2]) || !start(items[0], run) || start(items[0], run) {
+			t.Error("a notice is begun once, by its owner")
+		}
+		if finish(n, s.runs[2], spool.Outcome{State: spool.Delivered}) {
+			t.Error("another run finished it")
+		}
+		if !finish(n, run, spool.Outcome{State: spool.Deferred, NextAt: s.clk.Now().Add(time.Minute)}) || len(take()) != 0 {
+			t.Error("a deferred notice is due at once")
+		}
+		s.clk.Advance(time.Minute)
+		if again := take(); !slices.Equal(ids(again), []id.ID{first.ID}) || !start(again[0], run) {
+			t.Errorf("due again: %+v", again)
+		}
+		s.check(spool.TakeOver(ctx, d, items[0], run, s.clk.Now()))
+		if again := take(); len(again) != 1 || !start(again[0], run) {
+			t.Errorf("after the run's death: %+v", again)
+		}
+		s.write(s.org, func(tx *db.Tx) error { return spool.GiveBack(tx, items[0], run) })
+		if again := take(); len(again) != 1 {
+			t.Errorf("given back: %+v", again)
+		}
+		if !finish(n, run, spool.Outcome{State: spool.Delivered, Attempt: &spool.Attempt{Evidence: &spool.Evidence{Grade: policy.Verified}}}) {
+			t.Error("not finished")
+		}
+		for i, state := range []spool.State{spool.Failed, spool.Expired} {
+			third := s.notice(m, dl, fmt.Sprintf("dsn:%d", i), run)
+			third.Domain = "home.example"
+			if !finish(third, run, spool.Outcome{State: state, Reason: "why"}) || finish(third, run, spool.Outcome{State: state}) {
+				t.Errorf("%s is not final", state)
+			}
+		}
+		var sealed int
+		s.read(s.org, func(tx *db.Tx) error {
+			return tx.Row("SELECT count(*) FROM spool_notices WHERE state IN ('delivered', 'failed', 'expired') AND length(sealed) > 0").Scan(&sealed)
+		})
+		if sealed != 0 {
+			t.Error("a settled notice keeps its text")
+		}
+		if got := s.told(dl); !slices.Equal(got, []ledger.Type{ledger.NoticeSent, ledger.NoticeFailed, ledger.NoticeFailed}) {
+			t.Errorf("the ledger says %v", got)
+		}
+	})
+}

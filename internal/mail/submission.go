@@ -36,7 +36,8 @@ type Submitted struct {
 
 // Submission takes a message as it came by SMTP.
 func Submission(r io.Reader, give Given) (*Submitted, error) {
-	br := bufio.NewReaderSize(r, 32<<10)
+	// Small, because the reader of the body goes past it.
+	br := bufio.NewReaderSize(r, 4<<10)
 	h, err := ParseHeader(br)
 	if err != nil {
 		return nil, err

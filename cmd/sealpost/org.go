@@ -45,7 +45,8 @@ type orgRow struct {
 
 type orgLimits struct {
 	MessagesPerMinute int `json:"messages_per_minute"` // 0: that of the installation
-	RecipientsPerDay  int `json:"recipients_per_day"`
+	Recipients        int `json:"recipients"`
+	MessageSize       int `json:"message_size"`
 }
 
 func rowOf(o account.Org) orgRow {
@@ -192,7 +193,8 @@ func (r orgShown) tell(p *page) {
 func limitRows(l orgLimits) [][]string {
 	return [][]string{
 		{"messages per minute", limitText(l.MessagesPerMinute)},
-		{"recipients per day", limitText(l.RecipientsPerDay)},
+		{"recipients of a message", limitText(l.Recipients)},
+		{"bytes of a message", limitText(l.MessageSize)},
 	}
 }
 
@@ -206,7 +208,8 @@ func limitText(n int) string {
 type orgLimitsCmd struct {
 	Slug              string `arg:"" optional:"" help:"Short name; can be left out when there is only one organization."`
 	MessagesPerMinute *int   `placeholder:"N" help:"Most messages a minute; 0 for the installation's limit."`
-	RecipientsPerDay  *int   `placeholder:"N" help:"Most recipients a day; 0 for the installation's limit."`
+	Recipients        *int   `placeholder:"N" help:"Most recipients of one message; 0 for the installation's limit, which also bounds it."`
+	MessageSize       *int   `placeholder:"BYTES" help:"Largest message; 0 for the installation's limit, which also bounds it."`
 }
 
 // Help shows both uses.
@@ -217,7 +220,7 @@ func (orgLimitsCmd) Help() string {
 // Run shows or sets limits.
 func (c orgLimitsCmd) Run(ctx context.Context, env *environment) error {
 	l := account.Limits{}
-	for _, n := range []*int{c.MessagesPerMinute, c.RecipientsPerDay} {
+	for _, n := range []*int{c.MessagesPerMinute, c.Recipients, c.MessageSize} {
 		if n != nil && *n < 0 {
 			return usagef("A limit cannot be less than 0.")
 		}
@@ -228,12 +231,9 @@ func (c orgLimitsCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		l = o.Limits
-		if c.MessagesPerMinute != nil {
-			l.MessagesPerMinute = *c.MessagesPerMinute
-		}
-		if c.RecipientsPerDay != nil {
-			l.RecipientsPerDay = *c.RecipientsPerDay
-		}
+		set(&l.MessagesPerMinute, c.MessagesPerMinute)
+		set(&l.Recipients, c.Recipients)
+		set(&l.MessageSize, c.MessageSize)
 		if l != o.Limits {
 			if err := core.Accounts.SetLimits(ctx, o.ID, l); err != nil {
 				return err
@@ -245,6 +245,13 @@ func (c orgLimitsCmd) Run(ctx context.Context, env *environment) error {
 		}{o.Slug, orgLimits(l)}
 		return env.result(r, func(p *page) { p.table(limitRows(r.orgLimits)...) })
 	})
+}
+
+// set takes a limit that was given.
+func set(limit, given *int) {
+	if given != nil {
+		*limit = *given
+	}
 }
 
 type orgDestroyCmd struct {

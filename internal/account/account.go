@@ -39,10 +39,12 @@ type Org struct {
 }
 
 // Limits bound what an organization may hand in. Zero means no bound of its
-// own: those of the installation apply.
+// own: those of the installation apply, and none can be widened here but the
+// rate.
 type Limits struct {
 	MessagesPerMinute int `json:"messages_per_minute,omitempty"`
-	RecipientsPerDay  int `json:"recipients_per_day,omitempty"`
+	Recipients        int `json:"recipients,omitempty"`   // of one message
+	MessageSize       int `json:"message_size,omitempty"` // octets
 }
 
 // Deps are what the accounts need.
@@ -167,10 +169,14 @@ func (a *Accounts) SetLimits(ctx context.Context, org id.ID, l Limits) error {
 		return err
 	}
 	return a.DB.Write(ctx, org, func(tx *db.Tx) error {
-		if n, err := tx.Exec("UPDATE account_orgs SET limits = ? WHERE id = ?", string(limits), org); err != nil || n == 1 {
+		n, err := tx.Exec("UPDATE account_orgs SET limits = ? WHERE id = ?", string(limits), org)
+		if err != nil {
 			return err
 		}
-		return fault.New(fault.NotFound, "no_org", "There is no such organization.")
+		if n == 0 {
+			return fault.New(fault.NotFound, "no_org", "There is no such organization.")
+		}
+		return ledger.Append(tx, ledger.Fact{Type: ledger.OrgLimited, At: a.Clock.Now(), Data: l})
 	})
 }
 

@@ -141,7 +141,7 @@ func (s *Server) wireDelivery() {
 	s.engine = deliver.New(deliver.Deps{
 		Config: deliver.Config{
 			Node: cfg.Hostname, Concurrency: cfg.Delivery.Concurrency, PerDestination: cfg.Delivery.PerDestination,
-			RetryMin: cfg.Delivery.RetryMin, RetryMax: cfg.Delivery.RetryMax,
+			RetryMin: cfg.Delivery.RetryMin, RetryMax: cfg.Delivery.RetryMax, DelayAfter: cfg.Delivery.DelayNoticeAfter,
 			Alone: s.DB.Dialect == db.SQLite, SMTPPort: cfg.Network.SMTPPort,
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Posture: s.Posture, Clock: s.Clock, Log: s.Log,

@@ -53,6 +53,7 @@ type Config struct {
 	PerDestination int    // connections to one domain
 	RetryMin       time.Duration
 	RetryMax       time.Duration
+	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
 	Window         int           // deliveries in memory; 0 stands for 20,000
 	Lease          time.Duration // how long a silent run counts as alive; 0 for 15 s
 	// Alone says that no other run can be alive: SQLite's folder is locked.

@@ -22,9 +22,7 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 		if n, err = spool.LoadNotice(tx, e.Custody, work.ID); err != nil {
 			return err
 		}
-		if n.Kind == spool.KindCode {
-			floor, err = spool.NoticeFloor(tx, n.Delivery)
-		}
+		floor, err = spool.NoticeFloor(tx, n.Delivery)
 		return err
 	})
 	n.ID = work.ID // also where nothing could be read

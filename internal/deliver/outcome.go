@@ -188,6 +188,10 @@ func (j *job) deferFor(reason string, a *spool.Attempt) {
 // retry gives the next attempt's time, or the end when that is too late.
 func (j *job) retry(reason string) (spool.State, string, time.Time) {
 	next := j.w.e.backoff(j.work.Delivery.Attempts)
+	told := j.work.Message.SendAt.Add(j.w.e.DelayAfter)
+	if j.w.e.DelayAfter > 0 && told.After(j.w.e.Clock.Now()) && told.Before(next) {
+		next = told
+	}
 	if !next.Before(j.work.Message.ExpiresAt) {
 		return spool.Expired, spool.ReasonExpired, time.Time{}
 	}

@@ -46,6 +46,7 @@ const (
 	NoticeFailed Type = "notice.failed"
 
 	OrgCreated   Type = "org.created"
+	OrgLimited   Type = "org.limited"
 	OrgDestroyed Type = "org.destroyed"
 
 	DomainAdded    Type = "domain.added"
@@ -70,7 +71,7 @@ var types = map[Type]bool{
 	DeliveryCanceled: true, DeliverySuppressed: true,
 	PickupCodeSent: true, PickupCodeRefused: true, PickupOpened: true, PickupDownloaded: true, PickupRevoked: true,
 	NoticeSent: true, NoticeFailed: true,
-	OrgCreated: true, OrgDestroyed: true,
+	OrgCreated: true, OrgLimited: true, OrgDestroyed: true,
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
 	APIKeyCreated: true, APIKeyRevoked: true,
 	PolicyPublished: true,

@@ -96,11 +96,6 @@ func CodeText(c CodeMail) ([]byte, error) {
 	return text, nil
 }
 
-// Code carries a text that CodeText made.
-func Code(to mail.Address, floor policy.Grade, text []byte) *Artifact {
-	return notice(to, floor, text)
-}
-
 // fixedText addresses a draft and marks it as written by a machine (RFC 3834
 // section 5), so that vacation programs do not answer it.
 func fixedText(org, domain string, to mail.Address, d mail.Draft) ([]byte, error) {

@@ -132,7 +132,7 @@ func TestCodeMail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := Code(to, policy.Verified, text)
+	a := Report(to, policy.Verified, text)
 	if !a.From().IsZero() || a.Floor() != policy.Verified {
 		t.Error("the envelope is not that of a notice")
 	}

@@ -96,7 +96,8 @@ func TLS(from, to mail.Address, floor policy.Grade, requireTLS bool, body Body) 
 	return &Artifact{from: from, to: to, floor: max(floor, policy.Verified), requireTLS: requireTLS, body: body}
 }
 
-// Report carries a DSN or a delay notice. Only package bounce calls it.
+// Report carries a notice that was written and stored before: a code, a DSN or
+// a delay notice.
 func Report(to mail.Address, floor policy.Grade, text []byte) *Artifact {
 	return notice(to, floor, text)
 }

@@ -22,6 +22,8 @@ type orgFacts struct {
 	policyVersion int64
 	domains       map[string]bool
 	destroyed     bool
+	maxSize       int64
+	maxRecipients int
 	until         time.Time
 	limiter       *rate.Limiter
 }
@@ -79,7 +81,14 @@ func (d *Door) readOrg(ctx context.Context, org id.ID, had *orgFacts) (*orgFacts
 	if err != nil {
 		return nil, err
 	}
-	facts := &orgFacts{domains: map[string]bool{}, destroyed: !o.DestroyedAt.IsZero(), limiter: d.limiter(o, had)}
+	facts := &orgFacts{domains: map[string]bool{}, destroyed: !o.DestroyedAt.IsZero(), limiter: d.limiter(o, had),
+		maxSize: d.MaxSize, maxRecipients: d.MaxRecipients}
+	if n := int64(o.Limits.MessageSize); n > 0 {
+		facts.maxSize = min(facts.maxSize, n)
+	}
+	if n := o.Limits.Recipients; n > 0 {
+		facts.maxRecipients = min(facts.maxRecipients, n)
+	}
 	domains, err := d.Accounts.Domains(ctx, org)
 	if err != nil {
 		return nil, err

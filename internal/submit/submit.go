@@ -147,7 +147,7 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := &inspected{r: opened.Body, limit: d.MaxSize - int64(len(opened.Header.Bytes()))}
+	body := &inspected{r: opened.Body, limit: org.maxSize - int64(len(opened.Header.Bytes()))}
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return nil, body.fault(err)
 	}
@@ -170,8 +170,8 @@ func (d *Door) admit(ctx context.Context, draft Draft) (*orgFacts, error) {
 	if len(draft.Recipients) == 0 {
 		return nil, fault.New(fault.Invalid, "no_recipient", "The message has no recipient.").At("/to")
 	}
-	if len(draft.Recipients) > d.MaxRecipients {
-		return nil, fault.Newf(fault.TooLarge, "too_many_recipients", "A message can have at most %d recipients.", d.MaxRecipients).At("/to")
+	if len(draft.Recipients) > org.maxRecipients {
+		return nil, fault.Newf(fault.TooLarge, "too_many_recipients", "A message can have at most %d recipients.", org.maxRecipients).At("/to")
 	}
 	if !draft.Sender.IsZero() && !org.domains[draft.Sender.Domain()] {
 		return nil, notOurs
@@ -261,7 +261,7 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 		EHLO: draft.EHLO, By: d.Hostname, Protocol: draft.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
 		return nil, err
 	}
-	body := &inspected{r: opened.Body, limit: d.MaxSize - int64(len(opened.Header.Bytes()))}
+	body := &inspected{r: opened.Body, limit: org.maxSize - int64(len(opened.Header.Bytes()))}
 	staged, err := d.Blob.Stage(key, m.Blob, body)
 	if err != nil {
 		return nil, body.fault(err)

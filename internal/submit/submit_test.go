@@ -300,14 +300,21 @@ func TestIdempotency(t *testing.T) {
 func TestRateLimitAndNewLimits(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	ctx := context.Background()
-	if err := h.accts.SetLimits(ctx, h.org.ID, account.Limits{MessagesPerMinute: 3}); err != nil {
+	if err := h.accts.SetLimits(ctx, h.org.ID, account.Limits{MessagesPerMinute: 3, Recipients: 2, MessageSize: 1000}); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := h.door.Accept(ctx, h.draft(plain, "a@y.example", "b@y.example", "c@y.example")); fault.From(err).Reason != "too_many_recipients" {
+		t.Errorf("three recipients: %v", err)
+	}
+	h.door.Accept(ctx, h.draft(plain+strings.Repeat("x", 1000), "a@y.example")) // takes one of the rate
+	if n := h.rows("spool_messages"); n != 0 {
+		t.Errorf("%d messages over the organization's limits", n)
 	}
 	send := func() error {
 		_, err := h.door.Accept(ctx, h.draft(plain, "x@y.example"))
 		return err
 	}
-	for range 3 {
+	for range 2 {
 		if err := send(); err != nil {
 			t.Fatal(err)
 		}

@@ -169,7 +169,12 @@ func TestAnotherOrganizationSeesAndDoesNothing(t *testing.T) {
 			if ownerNow, _ := s.owner(mine); fmt.Sprintf("%+v", after) != fmt.Sprintf("%+v", before) || ownerNow != owner || !slices.Equal(s.told(mine), told) {
 				t.Errorf("another organization changed %+v to %+v", before, after)
 			}
-			_, err := desk.Message(ctx, s.other, mine.Message)
+			err := d.Read(ctx, s.other, func(tx *db.Tx) error {
+				_, err := spool.LoadDelivery(tx, nil, mine.ID)
+				return err
+			})
+			refused(t, "the record", err, "no_delivery")
+			_, err = desk.Message(ctx, s.other, mine.Message)
 			refused(t, "message", err, "no_message")
 			_, _, err = desk.Delivery(ctx, s.other, mine.ID)
 			refused(t, "delivery", err, "no_delivery")

@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -35,8 +36,8 @@ func TestTakeGivesTheLongestDueFirst(t *testing.T) {
 		}
 		// The ids' order is not the order in which they are due.
 		third := put(given{}, -time.Second)
-		first := put(given{org: s.other, state: spool.Deferred}, -time.Hour)
 		second := put(given{state: spool.Scheduled}, -time.Minute)
+		first := put(given{org: s.other, state: spool.Deferred}, -time.Hour)
 		put(given{state: spool.Held}, -time.Hour)
 		put(given{owner: s.runs[2]}, -time.Hour)
 		later := put(given{state: spool.Scheduled}, time.Microsecond)
@@ -89,7 +90,9 @@ func TestTakersPassEachOther(t *testing.T) {
 		if first, err = spool.Take(tx, s.runs[1], s.clk.Now(), 4); err != nil {
 			return err
 		}
-		return s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) { // would wait for ever for a lock of the first
+		soon, cancel := context.WithTimeout(ctx, 5*time.Second) // it must not wait for the first
+		defer cancel()
+		return s.db.WriteAlone(soon, db.System, func(tx *db.Tx) (err error) {
 			second, err = spool.Take(tx, s.runs[2], s.clk.Now(), 10)
 			return err
 		})

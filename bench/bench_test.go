@@ -55,6 +55,13 @@ func TestStatIsReadWhateverTheNameHolds(t *testing.T) {
 	}
 }
 
+func TestBusyTimeLeavesIdleOut(t *testing.T) {
+	const stat = "cpu  100 20 30 4000 500 6 7 8 50 60\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+	if got, want := parseBusy([]byte(stat)), (100+20+30+6+7+8)*time.Second/100; got != want {
+		t.Errorf("busy for %v, want %v", got, want)
+	}
+}
+
 // A shell that burns time in a child is the family whose account is known.
 func TestFamilyCountsChildrenAliveAndEnded(t *testing.T) {
 	cmd := exec.Command("sh", "-c", `sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; sh -c 'echo child; read x'; :`)

@@ -41,7 +41,7 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			fmt.Fprintf(out, "  round %d  %s\n", n+1, row(name, r))
+			fmt.Fprintf(out, "  round %d  %s  other programs %.0f %%\n", n+1, row(name, r), 100*r.others)
 			results[name] = append(results[name], r)
 		}
 	}
@@ -161,10 +161,25 @@ func report(ctx context.Context, o options, out io.Writer, results map[string][]
 			return err
 		}
 	}
+	if busy := disturbed(results); busy > 0 {
+		fmt.Fprintf(out, "In %d rounds other programs took more than a tenth of the processors: measure again on a quiet machine.\n", busy)
+	}
 	if len(rate) == 2 {
 		fmt.Fprintf(out, "ratio end-to-end: %.1f\n", rate[sealpostName]/rate[postfixName])
 	}
 	return nil
+}
+
+// disturbed counts the rounds that say little.
+func disturbed(results map[string][]round) (n int) {
+	for _, rounds := range results {
+		for _, r := range rounds {
+			if r.others > 0.1 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // median takes the median of each figure on its own.

@@ -14,6 +14,7 @@ type round struct {
 	endToEnd float64 // messages a second, until the sink had the last one
 	cpu      time.Duration
 	memory   memory
+	others   float64 // part of the processors that went to other programs
 }
 
 // generate hands in messages with smtp-source of the postfix package.
@@ -30,7 +31,7 @@ func generate(ctx context.Context, o options, addr string, messages int) error {
 		args = append(args, "-d")
 	}
 	// It says every refusal on standard error, and goes on.
-	if out, err := exec.CommandContext(ctx, path, append(args, addr)...).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := apart(exec.CommandContext(ctx, path, append(args, addr)...)).CombinedOutput(); err != nil || len(out) > 0 {
 		return fmt.Errorf("smtp-source: %v: %s", err, out[:min(len(out), 500)])
 	}
 	return nil
@@ -50,7 +51,7 @@ func measureRound(ctx context.Context, o options, s *sink, v server, received in
 	if err := profileSignal(o, v); err != nil {
 		return r, err
 	}
-	usedBefore, stopWatching := cpu(v.pid()), watchMemory(v.pid())
+	usedBefore, stopWatching, others := cpu(v.pid()), watchMemory(v.pid()), watchOthers(v.pid())
 	began := time.Now()
 	if err := generate(ctx, o, v.relayAddr(), o.messages); err != nil {
 		stopWatching()
@@ -58,6 +59,7 @@ func measureRound(ctx context.Context, o options, s *sink, v server, received in
 	}
 	accepted := time.Since(began)
 	arrived, err := s.wait(received + o.warmup + o.messages)
+	r.others = others()
 	r.memory = stopWatching()
 	if err != nil {
 		return r, err

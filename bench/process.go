@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -75,6 +77,44 @@ func cpu(root int) time.Duration {
 		sum += p.own + p.reaped
 	}
 	return sum
+}
+
+// parseBusy reads the first line of /proc/stat: the time that all processors
+// together were not idle (proc_stat(5)).
+func parseBusy(stat []byte) time.Duration {
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	var ticks int
+	for i, f := range bytes.Fields(line) {
+		// user nice system idle iowait irq softirq steal guest guest_nice, the
+		// last two within user and nice.
+		if i < 1 || i == 4 || i == 5 || i > 8 {
+			continue
+		}
+		n, _ := strconv.Atoi(string(f))
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
+
+// watchOthers measures what part of all processors went to processes that are
+// not this benchmark's: to those it is a loss.
+func watchOthers(server int) func() float64 {
+	ours := func() time.Duration {
+		sum := cpu(os.Getpid())
+		if !slices.ContainsFunc(family(os.Getpid()), func(p process) bool { return p.pid == server }) {
+			sum += cpu(server)
+		}
+		return sum
+	}
+	busy := func() time.Duration {
+		stat, _ := os.ReadFile("/proc/stat") // without it nobody else is seen
+		return parseBusy(stat)
+	}
+	began, busyBefore, oursBefore := time.Now(), busy(), ours()
+	return func() float64 {
+		all := time.Since(began) * time.Duration(runtime.NumCPU())
+		return max(0, float64(busy()-busyBefore-(ours()-oursBefore))/float64(all))
+	}
 }
 
 // memory is the largest that a family was seen to be.

@@ -126,7 +126,7 @@ func (p *sealpost) start(ctx context.Context, o options, dir, config string) (er
 		return err
 	}
 	// Not bound to ctx: stop lets it drain.
-	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd = apart(exec.Command(args[0], args[1:]...))
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start Sealpost: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"syscall"
 	"time"
 )
@@ -14,6 +15,14 @@ type server interface {
 	pid() int          // of the process that all others descend from
 	relayAddr() string // where it takes mail
 	stop()
+}
+
+// apart starts a process in a session of its own. Linux shares the processors
+// out between sessions first (sched_autogroup), and Postfix makes one for
+// itself: without this it alone would have a share apart from the generator's.
+func apart(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
 }
 
 // freePort gives a port of 127.0.0.1 that was free a moment ago.

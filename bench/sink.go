@@ -115,7 +115,7 @@ func startSink(ctx context.Context, dir string) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{cmd: exec.CommandContext(ctx, self, "sink", "-dir", dir)}
+	s := &sink{cmd: apart(exec.CommandContext(ctx, self, "sink", "-dir", dir))}
 	s.cmd.Stderr = os.Stderr
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ func (c *Core) open(ctx context.Context) error {
 	}
 	c.Blob = blob.New(c.DB, staging)
 	c.Accounts = account.New(account.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock})
-	c.Clients = auth.New(auth.Deps{DB: c.DB, Clock: c.Clock})
+	c.Clients = auth.New(auth.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock})
 	if c.Ledger, err = c.notary(); err != nil {
 		return err
 	}

@@ -2,28 +2,31 @@
 // sign-in arrives with the console.
 //
 // Invariants:
-//   - A key is 256 random bits and is stored as its SHA-256 only; it is shown
-//     once, when it is made.
+//   - A key is 256 random bits and is shown once, when it is made. Stored is
+//     an HMAC under the organization's index key, over the secret and all that
+//     it may do: whoever can only write to the database can neither make a key
+//     nor widen one.
 //   - A key carries its organization's id, so that looking it up names an
 //     organization like every other query.
-//   - A wrong key, an expired one, a revoked one and one of another
-//     installation get the same answer.
+//   - A wrong key, an expired one, a revoked one, one of another installation
+//     and one of an organization whose keys are destroyed get the same answer.
 //   - Revocation takes effect within a second on every node.
 package auth
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -71,8 +74,9 @@ type Client struct {
 
 // Deps are what the clients need.
 type Deps struct {
-	DB    *db.DB
-	Clock clock.Clock
+	DB      *db.DB
+	Custody *custody.Custody
+	Clock   clock.Clock
 }
 
 // Clients is the store of API clients.
@@ -123,11 +127,14 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, private.St
 	client.ID, client.CreatedAt = id.New(), c.Clock.Now()
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // never fails since Go 1.24
-	sum := sha256.Sum256(secret)
-	err := c.DB.WriteAlone(ctx, client.Org, func(tx *db.Tx) error {
+	mac, err := c.mac(client, secret)
+	if err != nil {
+		return client, private.String{}, err
+	}
+	err = c.DB.WriteAlone(ctx, client.Org, func(tx *db.Tx) error {
 		if _, err := tx.Exec(`INSERT INTO auth_clients
-			(id, org_id, name, secret_sha256, scopes, default_purpose, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			client.ID, client.Org, client.Name, sum[:], joinScopes(client.Scopes), client.DefaultPurpose,
+			(id, org_id, name, secret_hmac, scopes, default_purpose, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			client.ID, client.Org, client.Name, mac, joinScopes(client.Scopes), client.DefaultPurpose,
 			clock.Micros(client.CreatedAt), nullMicros(client.ExpiresAt)); err != nil {
 			return err
 		}
@@ -187,8 +194,17 @@ func (c *Clients) Authenticate(ctx context.Context, key private.String) (Princip
 	if err != nil {
 		return Principal{}, err
 	}
-	given := sha256.Sum256(secret)
-	match := subtle.ConstantTimeCompare(given[:], sum) == 1
+	if cl.ID.IsZero() {
+		return Principal{}, unknown
+	}
+	given, err := c.mac(cl, secret)
+	if errors.Is(err, custody.ErrDestroyed) {
+		return Principal{}, unknown
+	}
+	if err != nil {
+		return Principal{}, err
+	}
+	match := hmac.Equal(given, sum)
 	now := c.Clock.Now()
 	expired := !cl.ExpiresAt.IsZero() && !now.Before(cl.ExpiresAt)
 	if !match || expired || !cl.RevokedAt.IsZero() {
@@ -197,8 +213,21 @@ func (c *Clients) Authenticate(ctx context.Context, key private.String) (Princip
 	return Principal{Org: cl.Org, Client: cl.ID, Scopes: cl.Scopes, DefaultPurpose: cl.DefaultPurpose}, nil
 }
 
-// find gives the client and its secret's hash, from the cache for up to a
-// second. For an unknown client it gives a hash that nothing matches.
+const indexClient = "auth.client.v1"
+
+// mac is what is stored of a client's secret. It covers what the client may
+// do, and not what may change: the name, and that it is revoked.
+func (c *Clients) mac(cl Client, secret []byte) ([]byte, error) {
+	expires := int64(0)
+	if !cl.ExpiresAt.IsZero() {
+		expires = clock.Micros(cl.ExpiresAt)
+	}
+	return c.Custody.Index(cl.Org, indexClient, fmt.Sprintf("%s\n%s\n%s\n%d\n%s",
+		cl.ID.Text(id.Client), joinScopes(cl.Scopes), cl.DefaultPurpose, expires, secret))
+}
+
+// find gives the client and what is stored of its secret, from the cache for
+// up to a second. An unknown client is the zero one.
 func (c *Clients) find(ctx context.Context, org, client id.ID) (cl Client, sum []byte, err error) {
 	now := c.Clock.Now()
 	if cl, sum, ok := c.seen.get(client, now); ok && cl.Org == org {
@@ -207,7 +236,7 @@ func (c *Clients) find(ctx context.Context, org, client id.ID) (cl Client, sum [
 	err = c.DB.Read(ctx, org, func(tx *db.Tx) error {
 		cl, sum, err = scanClient(tx.Row("SELECT "+clientColumns+" FROM auth_clients WHERE org_id = ? AND id = ?", org, client))
 		if errors.Is(err, sql.ErrNoRows) {
-			cl, sum, err = Client{}, make([]byte, sha256.Size), nil
+			cl, sum, err = Client{}, nil, nil
 		}
 		return err
 	})
@@ -217,7 +246,7 @@ func (c *Clients) find(ctx context.Context, org, client id.ID) (cl Client, sum [
 	return cl, sum, err
 }
 
-const clientColumns = "id, org_id, name, secret_sha256, scopes, default_purpose, created_at, expires_at, revoked_at"
+const clientColumns = "id, org_id, name, secret_hmac, scopes, default_purpose, created_at, expires_at, revoked_at"
 
 func scanClient(row interface{ Scan(...any) error }) (Client, []byte, error) {
 	var cl Client

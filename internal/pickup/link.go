@@ -3,7 +3,9 @@ package pickup
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/hmac"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -172,16 +174,20 @@ func MarkIfOpened(tx *db.Tx, message, delivery id.ID, now time.Time) error {
 }
 
 // sessionLink finds the link that a session reads by.
-func sessionLink(tx *db.Tx, c credential, now time.Time) (link, error) {
+func (p *Pickup) sessionLink(tx *db.Tx, c credential, now time.Time) (link, error) {
 	var delivery id.ID
+	var mac []byte
 	var expires int64
-	err := tx.Row("SELECT delivery_id, expires_at FROM pickup_sessions WHERE org_id = ? AND token_sha256 = ?", tx.Org(), c.sum()).
-		Scan(&delivery, &expires)
+	err := tx.Row("SELECT delivery_id, seal_hmac, expires_at FROM pickup_sessions WHERE org_id = ? AND token_sha256 = ?", tx.Org(), c.sum()).
+		Scan(&delivery, &mac, &expires)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && !now.Before(clock.FromMicros(expires)) {
 		return link{}, ErrNoSession
 	}
 	if err != nil {
 		return link{}, err
+	}
+	if want, err := p.sessionMAC(c, delivery, expires); err != nil || !hmac.Equal(want, mac) {
+		return link{}, cmp.Or(err, error(ErrNoSession))
 	}
 	l, found, err := scanLink(tx.Row(linkColumns+"delivery_id = ?", tx.Org(), delivery))
 	if err == nil && !found {

@@ -11,7 +11,9 @@
 //   - Tokens of links and sessions are 256 random bits, stored as SHA-256; the
 //     link's also sealed under the message's key, so that every notice about a
 //     delivery carries the same one. Codes are stored as an HMAC bound to
-//     delivery and code. Each credential carries its organization's id.
+//     delivery and code, and a session's row carries one that is bound to its
+//     delivery and its end, so that nobody opens a message by writing rows.
+//     Each credential carries its organization's id.
 //   - Whoever holds no valid code learns nothing: RequestCode does its work
 //     after the answer, and Redeem refuses an unknown link, a foreign browser
 //     and a wrong code with the same words.
@@ -62,15 +64,16 @@ var (
 )
 
 const (
-	labelToken  = "pickup.token.v1"
-	indexCode   = "pickup.code.v1"
-	assurance   = "mailbox" // what a mailed code proves
-	maxTries    = 5
-	maxPerHour  = 5
-	maxPerDay   = 10
-	doubleClick = 30 * time.Second
-	queueLimit  = 1024
-	workers     = 2
+	labelToken   = "pickup.token.v1"
+	indexCode    = "pickup.code.v1"
+	indexSession = "pickup.session.v1"
+	assurance    = "mailbox" // what a mailed code proves
+	maxTries     = 5
+	maxPerHour   = 5
+	maxPerDay    = 10
+	doubleClick  = 30 * time.Second
+	queueLimit   = 1024
+	workers      = 2
 )
 
 // Deps are what pickup works with.

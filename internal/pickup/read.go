@@ -86,7 +86,7 @@ func (p *Pickup) Open(ctx context.Context, session private.String) (*Opened, err
 func (p *Pickup) load(ctx context.Context, c credential) (o *Opened, late bool, err error) {
 	now := p.Clock.Now()
 	err = p.DB.Read(ctx, c.org, func(tx *db.Tx) error {
-		l, err := sessionLink(tx, c, now)
+		l, err := p.sessionLink(tx, c, now)
 		if err != nil {
 			return err
 		}
@@ -96,6 +96,11 @@ func (p *Pickup) load(ctx context.Context, c credential) (o *Opened, late bool, 
 		}
 		m, err := spool.LoadMessage(tx, p.Custody, l.message)
 		if err != nil {
+			return err
+		}
+		// The link's row could name another message: only the right one has the
+		// key that opens this delivery.
+		if _, err := spool.LoadDelivery(tx, m.Key, l.delivery); err != nil {
 			return err
 		}
 		o, late = &Opened{message: m, delivery: l.delivery}, state == spool.Waiting

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -159,8 +160,13 @@ func (p *Pickup) open(tx *db.Tx, l link, s credential) error {
 	if _, err := spool.LoadMessage(tx, p.Custody, l.message); err != nil {
 		return err
 	}
-	if _, err := tx.Exec("INSERT INTO pickup_sessions (token_sha256, org_id, delivery_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-		s.sum(), tx.Org(), l.delivery, clock.Micros(now), clock.Micros(now.Add(p.SessionTTL))); err != nil {
+	expires := clock.Micros(now.Add(p.SessionTTL))
+	mac, err := p.sessionMAC(s, l.delivery, expires)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`INSERT INTO pickup_sessions (token_sha256, org_id, delivery_id, seal_hmac, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?)`, s.sum(), tx.Org(), l.delivery, mac, clock.Micros(now), expires); err != nil {
 		return err
 	}
 	if err := ledger.Append(tx, ledger.Fact{Type: ledger.PickupOpened, Message: l.message, Delivery: l.delivery, At: now,
@@ -168,6 +174,12 @@ func (p *Pickup) open(tx *db.Tx, l link, s credential) error {
 		return err
 	}
 	return spool.MarkRead(tx, l.message, l.delivery, now)
+}
+
+// sessionMAC seals a session's row, so that writing to the database is not
+// enough to make a session or to lead one to another delivery.
+func (p *Pickup) sessionMAC(s credential, delivery id.ID, expires int64) ([]byte, error) {
+	return p.Custody.Index(s.org, indexSession, string(delivery[:])+string(s.token[:])+strconv.FormatInt(expires, 10))
 }
 
 // Leave ends a session.

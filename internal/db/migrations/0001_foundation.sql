@@ -40,7 +40,7 @@ CREATE TABLE auth_clients (
     id              BYTEA  NOT NULL PRIMARY KEY,
     org_id          BYTEA  NOT NULL,
     name            TEXT   NOT NULL,
-    secret_sha256   BYTEA  NOT NULL,
+    secret_hmac     BYTEA  NOT NULL,
     scopes          TEXT   NOT NULL,
     default_purpose TEXT   NOT NULL,
     created_at      BIGINT NOT NULL,
@@ -254,6 +254,7 @@ CREATE TABLE pickup_sessions (
     token_sha256 BYTEA  NOT NULL PRIMARY KEY,
     org_id       BYTEA  NOT NULL,
     delivery_id  BYTEA  NOT NULL,
+    seal_hmac    BYTEA  NOT NULL,
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL
 );

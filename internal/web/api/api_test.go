@@ -80,7 +80,7 @@ func newWorld(t *testing.T, d *db.DB) *world {
 		log: &logged{}, scoped: map[string]string{}}
 	w.blob = blob.New(d, t.TempDir())
 	w.accounts = account.New(account.Deps{DB: d, Custody: w.custody, Clock: w.clock})
-	w.clients = auth.New(auth.Deps{DB: d, Clock: w.clock})
+	w.clients = auth.New(auth.Deps{DB: d, Custody: w.custody, Clock: w.clock})
 	org, other := must(w.accounts.CreateOrg(ctx, "clinic", "Clinic")), must(w.accounts.CreateOrg(ctx, "other", "Other"))
 	w.org = org.ID
 	for name, owner := range map[string]id.ID{"clinic.example": org.ID, "other.example": other.ID} {

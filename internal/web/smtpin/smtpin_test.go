@@ -93,7 +93,7 @@ func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 		must(accounts.AddDomain(ctx, owner, name))
 		must(accounts.ForceDomain(ctx, owner, name))
 	}
-	w.clients = auth.New(auth.Deps{DB: d, Clock: clock.System{}})
+	w.clients = auth.New(auth.Deps{DB: d, Custody: w.custody, Clock: clock.System{}})
 	var key private.String
 	var err error
 	w.client, key, err = w.clients.Create(ctx, auth.Client{Org: org.ID, Name: "test", Scopes: []auth.Scope{auth.Send}})

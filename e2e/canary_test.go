@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -181,13 +182,26 @@ func capture(t *testing.T, s *site) func() []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(s.dir, "wire.pcap")
-	cmd := exec.Command("tcpdump", "-i", "lo", "-U", "-s", "0", "-B", "65536", "-w", file, "-Z", "root", "not", "port", mailboxes)
+	return tcpdump(t, filepath.Join(s.dir, "wire.pcap"), "not", "port", mailboxes)
+}
+
+// tcpdump records what a filter lets through.
+func tcpdump(t *testing.T, file string, filter ...string) func() []byte {
+	t.Helper()
+	cmd := exec.Command("tcpdump", append([]string{"-i", "lo", "-U", "--immediate-mode", "-s", "0", "-B", "65536", "-w", file, "-Z", "root"}, filter...)...)
 	errs := &bytes.Buffer{}
 	cmd.Stderr = errs
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("tcpdump: %v", err)
 	}
+	var once sync.Once
+	stop := func() {
+		once.Do(func() {
+			_ = cmd.Process.Signal(syscall.SIGINT)
+			_ = cmd.Wait()
+		})
+	}
+	t.Cleanup(stop)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
 			break
@@ -198,8 +212,7 @@ func capture(t *testing.T, s *site) func() []byte {
 	}
 	return func() []byte {
 		time.Sleep(500 * time.Millisecond) // what the kernel still holds
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		_ = cmd.Wait()
+		stop()
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"html/template"
+	"io"
 	"net/http"
 	"net/mail"
 	"regexp"
@@ -11,11 +12,12 @@ import (
 	"time"
 )
 
-// pages are for a person with a browser: what arrived, newest first, and the
-// text of one mail with its links. No script, nothing from elsewhere.
+// pages are for a person with a browser: what arrived, newest first, and one
+// mail as text or HTML, with its links. No script, nothing from elsewhere.
 func (n *Internet) pages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", n.listPage)
 	mux.HandleFunc("GET /mail/{n}", n.mailPage)
+	mux.HandleFunc("GET /mail/{n}/html", n.htmlPage)
 	mux.HandleFunc("GET /mail/{n}/source", n.sourcePage)
 }
 
@@ -50,17 +52,37 @@ func (n *Internet) mailPage(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	text, found := readable(m.Raw)
+	read := walk(m.Raw)
 	render(w, "mail", struct {
 		Message
 		From0, Subject, Time, Transport string
 		Text                            []piece
-		Found                           bool
+		Found, HTML                     bool
 		Attached                        []string
 	}{
 		Message: m, From0: headerOr(m.Raw, "From", cmp.Or(m.From, "nobody (empty sender)")), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
-		Transport: transport(m.TLS), Text: linked(text), Found: found, Attached: attachments(m.Raw),
+		Transport: transport(m.TLS), Text: linked(read.text), Found: read.found, HTML: read.html != "", Attached: read.attached,
 	})
+}
+
+// htmlPage shows a mail's HTML as a mail program would: without scripts, and
+// without an origin from which it could read other mail.
+func (n *Internet) htmlPage(w http.ResponseWriter, r *http.Request) {
+	m, ok := n.numbered(r.PathValue("n"))
+	html := ""
+	if ok {
+		html = walk(m.Raw).html
+	}
+	if html == "" {
+		http.NotFound(w, r)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "+
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	_, _ = io.WriteString(w, html) // the reader may be gone
 }
 
 func (n *Internet) sourcePage(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +224,7 @@ dd { margin: 0; overflow-wrap: anywhere }
 </dl>
 {{if .Found}}<div class="text">{{range .Text}}{{if .URL}}<a href="{{.URL}}" rel="noreferrer">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</div>
 {{else}}<p>This mail has no text part.</p>{{end}}
-<p><a href="/mail/{{.N}}/source">Source of this mail</a></p>
+<p>{{if .HTML}}<a href="/mail/{{.N}}/html">Show it as designed</a> · {{end}}<a href="/mail/{{.N}}/source">Source of this mail</a></p>
 </main>
 </body>
 </html>

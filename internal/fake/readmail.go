@@ -40,6 +40,7 @@ func decodeWords(s string) string {
 type walker struct {
 	text     string
 	found    bool
+	html     string
 	attached []string
 	parts    int
 }
@@ -53,15 +54,6 @@ func walk(raw []byte) walker {
 	w.part(textproto.MIMEHeader(msg.Header), msg.Body, 0)
 	return w
 }
-
-// readable gives the first plain text part.
-func readable(raw []byte) (text string, found bool) {
-	w := walk(raw)
-	return w.text, w.found
-}
-
-// attachments names the parts that are files.
-func attachments(raw []byte) []string { return walk(raw).attached }
 
 func (w *walker) part(h textproto.MIMEHeader, body io.Reader, depth int) {
 	if w.parts++; w.parts > maxParts || depth > maxNesting {
@@ -91,6 +83,8 @@ func (w *walker) part(h textproto.MIMEHeader, body io.Reader, depth int) {
 	case kind == "text/plain" && !w.found:
 		w.found = true
 		w.text = decodeBody(h.Get("Content-Transfer-Encoding"), params["charset"], body)
+	case kind == "text/html" && w.html == "":
+		w.html = decodeBody(h.Get("Content-Transfer-Encoding"), params["charset"], body)
 	}
 }
 

@@ -102,11 +102,17 @@ func TestPages(t *testing.T) {
 	if strings.Contains(page, "<script>") {
 		t.Error("a mail's markup reaches the page")
 	}
+	resp, html := fetch(t, "GET", n.MailboxesURL+"/mail/1/html", "")
+	if csp := resp.Header.Get("Content-Security-Policy"); html != "<script>alert(1)</script>" || !strings.HasPrefix(csp, "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'") {
+		t.Errorf("the HTML %q comes with the CSP %q", html, csp)
+	}
 	if _, source := fetch(t, "GET", n.MailboxesURL+"/mail/1/source", ""); source != notice {
 		t.Errorf("source %q", source)
 	}
-	if resp, _ := fetch(t, "GET", n.MailboxesURL+"/mail/2", ""); resp.StatusCode != 404 {
-		t.Errorf("an unknown mail gives %d", resp.StatusCode)
+	for _, path := range []string{"/mail/2", "/mail/2/html"} {
+		if resp, _ := fetch(t, "GET", n.MailboxesURL+path, ""); resp.StatusCode != 404 {
+			t.Errorf("an unknown mail gives %d", resp.StatusCode)
+		}
 	}
 }
 
@@ -239,8 +245,9 @@ func FuzzReadable(f *testing.F) {
 	f.Add([]byte("Content-Type: multipart/mixed; boundary=\"\"\r\n\r\n--\r\n\r\n--\r\n"))
 	f.Add([]byte("Subject: =?utf-8?b?w7w=?=\r\nContent-Transfer-Encoding: base64\r\n\r\nw7w="))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		text, found := readable(raw)
-		if !found && text != "" {
+		read := walk(raw)
+		text := read.text
+		if !read.found && text != "" {
 			t.Fatalf("text without a part: %q", text)
 		}
 		var joined strings.Builder

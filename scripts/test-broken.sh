@@ -4,8 +4,9 @@
 #
 #   # test: ./internal/db -run 'TestOneBadWriteFailsAlone'
 #
-# For each, in a copy of the tree: the test passes, the patch applies, the tree
-# still builds, and now the test fails. Arguments choose patches by name.
+# For each, in a copy of the tree: the test passes, the patch applies, the
+# package still compiles with its tests, and now a test fails and says so.
+# Arguments choose patches by name.
 set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -16,7 +17,7 @@ log=$work/log
 copy=$work/tree
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir "$copy"
+mkdir "$copy" "$work/good"
 git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
   tar -cf - --null -T - | tar -xf - -C "$copy"
@@ -25,54 +26,70 @@ git ls-files -z --cached --others --exclude-standard |
 export GIT_CEILING_DIRECTORIES=$work
 unset GIT_DIR GIT_WORK_TREE
 
-# build compiles everything; end-to-end tests run the program itself.
-build() {
-  (cd "$copy" && "$go" build ./... &&
+# compile makes a program of a package's tests; end-to-end tests run the
+# product itself.
+compile() {
+  (cd "$copy" && "$go" test -c -o "$2" "$1" &&
     { [[ $1 != ./e2e* ]] || "$go" build -trimpath -o bin/sealpost ./cmd/sealpost; }) >"$log" 2>&1
 }
 
-# run runs a test that is named as the arguments of `go test`.
+# run runs such a program as `go test` would, with the arguments it was named with.
 run() {
-  (cd "$copy" && "$go" test -timeout "$limit" "$@") >"$log" 2>&1
+  local program=$1 package=$2
+  shift 2
+  (cd "$copy/$package" && "$program" -test.timeout "$limit" "${@/#-/-test.}") >"$log" 2>&1
 }
 
-# judge prints what is wrong with a patch, or "ok".
+# passes makes sure, once for each line of arguments, that the test passes
+# without a patch.
+declare -A passed
+passes() {
+  local program=$work/good/${1//\//_}
+  [ -z "${passed["$*"]:-}" ] || return 0
+  if [ ! -e "$program" ] || [[ $1 == ./e2e* ]]; then
+    compile "$1" "$program" || { verdict="it does not compile even without the patch" && return 1; }
+  fi
+  run "$program" "$@" || { verdict="its test fails even without the patch" && return 1; }
+  ! grep -q 'no tests to run' "$log" || { verdict="there is no such test" && return 1; }
+  passed["$*"]=yes
+}
+
+# judge puts into verdict what is wrong with a patch, or "ok".
 judge() {
   local patch=$1 line args
   line=$(sed -n 's/^# test: //p' "$patch")
   case $line in
-  *$'\n'* | '') echo "it names no test, or more than one line of them" && return ;;
+  *$'\n'* | '') verdict="it names no test, or more than one line of them" && return ;;
   esac
   eval "args=($line)"
-  build "${args[0]}" || { echo "nothing builds even without it" && return; }
-  run "${args[@]}" || { echo "its test fails even without it" && return; }
-  ! grep -q 'no tests to run' "$log" || { echo "there is no such test" && return; }
-  (cd "$copy" && git apply "$patch") >"$log" 2>&1 || { echo "it does not apply" && return; }
-  # -count=1: a program that was built anew does not count as a change to the
-  # cache of test results.
-  if ! build "${args[0]}" || ! run -run '^$' "${args[0]}"; then
-    echo "it does not build"
-  elif run -count=1 "${args[@]}"; then
-    echo "its test passes all the same"
+  passes "${args[@]}" || return 0
+  (cd "$copy" && git apply "$patch") >"$log" 2>&1 || { verdict="it does not apply" && return; }
+  if ! compile "${args[0]}" "$work/broken"; then
+    verdict="it does not compile"
+  elif run "$work/broken" "${args[@]}"; then
+    verdict="its test passes all the same"
+  elif ! grep -q -- '--- FAIL: ' "$log"; then
+    verdict="its test is broken off and does not fail"
   else
-    echo ok
+    verdict=ok
   fi
   (cd "$copy" && git apply -R "$patch")
 }
 
 failed=0
 total=0
-printf '%-44s %s\n' 'broken build' 'verdict'
+printf '%-36s %s\n' 'broken build' 'verdict'
 for patch in "$PWD"/testdata/broken/*.patch; do
   name=$(basename "$patch" .patch)
   [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
-  verdict=$(judge "$patch")
+  began=$SECONDS
+  judge "$patch"
   total=$((total + 1))
   if [ "$verdict" = ok ]; then
-    printf '%-44s %s\n' "$name" 'noticed'
+    printf '%-36s noticed by %s (%d s)\n' "$name" "$(sed -n 's/^--- FAIL: \([^ ]*\).*/\1/p' "$log" | head -1)" $((SECONDS - began))
   else
     failed=$((failed + 1))
-    printf '%-44s %s\n' "$name" "NOT NOTICED: $verdict"
+    printf '%-36s NOT NOTICED: %s\n' "$name" "$verdict"
     sed 's/^/    /' "$log" | tail -20
   fi
 done

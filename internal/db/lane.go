@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // A write waits in the queue until a lane takes it into a transaction.
@@ -92,7 +93,7 @@ func (l *lane) run(batch []*write) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("a write panicked: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("a write panicked: %s\n%s", private.Panic(p), debug.Stack())
 		}
 		if err == nil {
 			return

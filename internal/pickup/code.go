@@ -64,7 +64,7 @@ func (p *Pickup) work() {
 func (p *Pickup) serve(r request) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.Log.Error("portal code: panic", "panic", fmt.Sprint(v))
+			p.Log.Error("portal code: panic", "panic", private.Panic(v))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

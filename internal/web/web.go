@@ -16,12 +16,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -74,7 +72,7 @@ func secureHeaders(h http.Header, secure bool) {
 func (d Deps) finish(out *response, r *http.Request, rec *record, began time.Time, panicked any) {
 	aborted := panicked == http.ErrAbortHandler //nolint:errorlint // a sentinel, never wrapped
 	if panicked != nil && !aborted {
-		d.Log.Error("panic", "request", rec.id, "panic", panicText(panicked), "stack", string(debug.Stack()))
+		d.Log.Error("panic", "request", rec.id, "panic", private.Panic(panicked), "stack", string(debug.Stack()))
 		if out.status == 0 {
 			http.Error(out, "Something went wrong on our side. Please try again.", http.StatusInternalServerError)
 		}
@@ -112,14 +110,6 @@ func method(m string) string {
 		return m
 	}
 	return "other"
-}
-
-// panicText shows what the runtime says; other values could hold content.
-func panicText(v any) string {
-	if e, ok := v.(runtime.Error); ok {
-		return e.Error()
-	}
-	return fmt.Sprintf("a %T", v)
 }
 
 type recordKey struct{}

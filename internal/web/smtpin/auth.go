@@ -110,6 +110,7 @@ func (n *session) check(name string, key private.String) error {
 	}
 	if err == nil && p.May(auth.Send) && (strings.EqualFold(name, user) || name == p.Client.Text(id.Client)) {
 		n.key, n.principal = key, p
+		n.s.welcome(n)
 		n.reply(235, "2.7.0", "Welcome.")
 		return nil
 	}

@@ -36,6 +36,7 @@ type line struct {
 	mu       sync.Mutex
 	busy     bool // within a transaction, which draining lets finish
 	draining bool
+	last     time.Time // nothing is read behind it; zero for no end
 }
 
 func newLine(conn net.Conn, timeout time.Duration) *line {
@@ -57,6 +58,9 @@ type clearText struct{ l *line }
 func (c clearText) Read(p []byte) (int, error) {
 	c.l.mu.Lock()
 	deadline := time.Now().Add(c.l.timeout)
+	if !c.l.last.IsZero() && c.l.last.Before(deadline) {
+		deadline = c.l.last
+	}
 	if c.l.draining && !c.l.busy {
 		deadline = past
 	}
@@ -92,6 +96,14 @@ func (f flushing) Read(p []byte) (int, error) {
 		}
 	}
 	return f.l.secure.Read(p)
+}
+
+// until ends reading at a time, however often the peer says something; zero
+// lets it go on.
+func (l *line) until(t time.Time) {
+	l.mu.Lock()
+	l.last = t
+	l.mu.Unlock()
 }
 
 var past = time.Unix(1, 0)

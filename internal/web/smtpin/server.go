@@ -17,6 +17,9 @@
 //     STARTTLS ends the session.
 //   - A failed AUTH says nothing about why, takes its time, and a few of them
 //     end the session. A revoked key stops working within a session too.
+//   - Who has not authenticated yet, and whose network may not relay, has little
+//     time, few connections from one address and never all of them: strangers
+//     cannot keep out the others.
 //   - Sessions are logged once, at their end, without addresses.
 //
 // The protocol is spoken here and not by a library: the one at hand takes LF
@@ -61,7 +64,9 @@ type Config struct {
 	Hostname       string
 	MaxSize        int64         // octets of a message; submit refuses more as well
 	MaxRecipients  int           // of one message
-	MaxConnections int           // 1,000
+	MaxConnections int           // 1,000; three quarters of them for strangers
+	MaxPerAddress  int           // of strangers from one address, loopback left out; 50
+	StrangerTime   time.Duration // until they have authenticated; 2 minutes
 	IdleTimeout    time.Duration // of one read or write; 5 minutes (RFC 5321 section 4.5.3.2.7)
 	AuthDelay      time.Duration // before a failed AUTH is answered; 1 second, negative for none
 }
@@ -87,6 +92,8 @@ type Server struct {
 	draining  bool
 	listeners map[net.Listener]bool
 	sessions  map[*session]bool
+	strangers map[netip.Prefix]int // sessions by where they come from
+	strange   int                  // all of them together
 	wg        sync.WaitGroup
 }
 
@@ -98,6 +105,12 @@ func New(d Deps) *Server {
 	if d.IdleTimeout == 0 {
 		d.IdleTimeout = 5 * time.Minute
 	}
+	if d.MaxPerAddress == 0 {
+		d.MaxPerAddress = 50
+	}
+	if d.StrangerTime == 0 {
+		d.StrangerTime = 2 * time.Minute
+	}
 	if d.AuthDelay == 0 {
 		d.AuthDelay = time.Second
 	}
@@ -105,7 +118,7 @@ func New(d Deps) *Server {
 		d.TLS = d.TLS.Clone()
 		d.TLS.MinVersion = max(d.TLS.MinVersion, tls.VersionTLS12)
 	}
-	s := &Server{Deps: d, listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}}
+	s := &Server{Deps: d, listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}, strangers: map[netip.Prefix]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -153,18 +166,64 @@ func (s *Server) start(conn net.Conn, role Role) {
 	n := newSession(s, conn, role)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n.crowded = len(s.sessions) >= s.MaxConnections
 	if s.draining {
 		_ = conn.Close()
 		return
 	}
+	n.crowded = len(s.sessions) >= s.MaxConnections || n.stranger && s.enough(n.from)
 	s.sessions[n] = true
+	if n.stranger = n.stranger && !n.crowded; n.stranger {
+		s.strangers[n.from]++
+		s.strange++
+	}
 	s.wg.Go(func() {
 		n.run()
 		s.mu.Lock()
 		delete(s.sessions, n)
+		s.known(n)
 		s.mu.Unlock()
 	})
+}
+
+// enough reports whether strangers have all the connections they may have.
+func (s *Server) enough(from netip.Prefix) bool {
+	return s.strange >= max(1, s.MaxConnections*3/4) || !from.Addr().IsLoopback() && s.strangers[from] >= s.MaxPerAddress
+}
+
+// known counts a session among the strangers no more. s.mu is held.
+func (s *Server) known(n *session) {
+	if !n.stranger {
+		return
+	}
+	n.stranger = false
+	s.strange--
+	if s.strangers[n.from]--; s.strangers[n.from] <= 0 {
+		delete(s.strangers, n.from)
+	}
+}
+
+// welcome lets a session that has authenticated take the time it needs.
+func (s *Server) welcome(n *session) {
+	s.mu.Lock()
+	s.known(n)
+	s.mu.Unlock()
+	n.line.until(time.Time{})
+}
+
+// neighborhood is what one peer can come from: its address, or the network of
+// a household.
+func neighborhood(peer net.Addr) netip.Prefix {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() && !addr.IsLoopback() {
+		bits = 64
+	}
+	p, _ := addr.Prefix(bits)
+	return p
 }
 
 // Shutdown stops listening, lets transactions under way finish and answers 421

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -32,6 +33,9 @@ type session struct {
 	role    Role
 	line    *line
 	crowded bool
+
+	from     netip.Prefix // where the peer is
+	stranger bool         // neither authenticated nor of a trusted network; under Server.mu
 
 	tls       *tls.ConnectionState // nil in clear
 	hello     string
@@ -65,7 +69,16 @@ type record struct {
 }
 
 func newSession(s *Server, conn net.Conn, role Role) *session {
-	return &session{s: s, id: id.New(), role: role, line: newLine(conn, s.IdleTimeout), record: record{began: s.Clock.Now()}}
+	n := &session{s: s, id: id.New(), role: role, line: newLine(conn, s.IdleTimeout), record: record{began: s.Clock.Now()},
+		from: neighborhood(conn.RemoteAddr()), stranger: true}
+	if role == Relay {
+		_, trusted := s.source(conn.RemoteAddr())
+		n.stranger = !trusted
+	}
+	if n.stranger {
+		n.line.until(time.Now().Add(s.StrangerTime))
+	}
+	return n
 }
 
 func (n *session) run() {
@@ -73,7 +86,7 @@ func (n *session) run() {
 	defer func() {
 		if p := recover(); p != nil {
 			n.record.ended = "panic"
-			n.s.Log.Error("an SMTP session panicked", "session", n.id.Text("ses"), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			n.s.Log.Error("an SMTP session panicked", "session", n.id.Text("ses"), "panic", private.Panic(p), "stack", string(debug.Stack()))
 			n.reply(421, "4.3.0", "Something went wrong on our side. Try again later.")
 		}
 	}()

@@ -1,11 +1,13 @@
 package smtpin
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"net/smtp"
 	"strings"
 	"testing"
@@ -264,5 +266,81 @@ func TestOtherClient(t *testing.T) {
 	}
 	if all := w.stored(); len(all) != 1 || !strings.HasSuffix(all[0], "\r\n\r\n.\r\nhello\r\n") {
 		t.Fatalf("stored: %q", all)
+	}
+}
+
+// from is a connection whose peer seems to be elsewhere.
+type from struct {
+	net.Conn
+	peer string
+}
+
+func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(f.peer)) }
+
+// TestStrangersDoNotKeepOutOthers: nobody who has not authenticated gets more
+// than a few connections, nor all of them together.
+func TestStrangersDoNotKeepOutOthers(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t), func(d *Deps) {
+		d.MaxConnections, d.MaxPerAddress = 9, 2
+		d.Sources = append(d.Sources, Source{Networks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Org: d.Sources[0].Org})
+	})
+	connect := func(peer string, role Role) (banner string) {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { _ = ours.Close() })
+		w.server.start(from{theirs, peer}, role)
+		banner, _ = bufio.NewReader(ours).ReadString('\n')
+		return banner[:min(4, len(banner))]
+	}
+	there := 0
+	for _, step := range []struct {
+		peer string
+		role Role
+		want string
+	}{
+		{"192.0.2.1:1", Submission, "220 "}, {"192.0.2.1:2", Submission, "220 "}, {"192.0.2.1:3", Submission, "421 "},
+		{"[::ffff:192.0.2.1]:4", Submission, "421 "}, {"192.0.2.1:5", Relay, "421 "},
+		{"[2001:db8::1]:1", Submission, "220 "}, {"[2001:db8::2]:1", Submission, "220 "}, {"[2001:db8::3]:1", Submission, "421 "},
+		{"192.0.2.2:1", Submission, "220 "}, {"192.0.2.2:2", Submission, "220 "}, {"192.0.2.3:1", Submission, "421 "},
+		{"198.51.100.7:1", Relay, "220 "},
+	} {
+		got := connect(step.peer, step.role)
+		if got != step.want {
+			t.Errorf("%s from %s is greeted with %q", step.role, step.peer, got)
+		}
+		if got == "220 " {
+			there++
+		}
+		for ended := false; !ended; time.Sleep(time.Millisecond) { // who was sent away still goes
+			w.server.mu.Lock()
+			ended = len(w.server.sessions) == there
+			w.server.mu.Unlock()
+		}
+	}
+}
+
+// TestStrangersGoInTime: talking does not prolong the time of who has not
+// authenticated, and who has keeps his connection.
+func TestStrangersGoInTime(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t), func(d *Deps) { d.StrangerTime = 3 * time.Second })
+	friend := w.dial(t, "submission")
+	friend.login()
+	stranger := w.dial(t, "submission")
+	stranger.expect("220 ")
+	for {
+		stranger.send("NOOP\r\n")
+		line, err := stranger.r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(line, "421 4.4.2") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	friend.talk("MAIL FROM:<ada@clinic.example>", "250 ")
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	if n := w.server.strange; n > 1 || len(w.server.strangers) > 1 { // the one that just ended may linger
+		t.Errorf("%d strangers are counted", n)
 	}
 }

@@ -1,0 +1,22 @@
+package private
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestPanicHoldsNoContent(t *testing.T) {
+	defer func() {
+		if got := Panic(recover()); !strings.Contains(got, "index out of range") {
+			t.Errorf("%q does not tell what the runtime says", got)
+		}
+		for _, v := range []any{"secret", errors.New("secret"), []byte("secret"), struct{ S string }{"secret"}} {
+			if got := Panic(v); got == "" || strings.Contains(got, "secret") {
+				t.Errorf("%T is shown as %q", v, got)
+			}
+		}
+	}()
+	var none []int
+	_ = none[len(none)]
+}

@@ -23,6 +23,8 @@
 //     refused code is a ledger entry, and bounded before it is recorded.
 //   - The code, its mail and its ledger entry are one transaction; so are the
 //     session, pickup.opened and the delivery's move to read.
+//   - What is taken apart to be read at once is bounded, in all and for each
+//     delivery. Whoever opens a message closes it.
 //   - A link works while its delivery waits, was read, or may have reached the
 //     mailbox without our knowing yet; never once it is canceled or expired.
 package pickup
@@ -106,6 +108,7 @@ type Pickup struct {
 	once    sync.Once
 	running sync.WaitGroup
 	strays  strays
+	room    *room
 }
 
 // New gives a Pickup; Start makes it send codes.
@@ -121,7 +124,7 @@ func New(d Deps) *Pickup {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Pickup{Deps: d, queue: make(chan request, queueLimit), stop: make(chan struct{})}
+	return &Pickup{Deps: d, queue: make(chan request, queueLimit), stop: make(chan struct{}), room: newRoom()}
 }
 
 // Start begins to send the codes that RequestCode queues.

@@ -74,6 +74,7 @@ func TestFromLinkToMessage(t *testing.T) {
 		}
 		o, err := w.Pickup.Open(ctx, session)
 		must(t, err)
+		defer o.Close()
 		if o.View.Subject.Reveal() != "Your results" || !strings.Contains(o.View.Text.Reveal(), "All is well.") || o.OrgName != pickuptest.OrgName {
 			t.Error("the message is not the one that was sent")
 		}

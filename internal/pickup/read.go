@@ -27,7 +27,12 @@ type Opened struct {
 
 	message  spool.Message
 	delivery id.ID
+	leave    func()
 }
+
+// Close gives back the memory that the message was given; what came of it is
+// not to be used any more.
+func (o *Opened) Close() { o.leave() }
 
 // File is a part of the message that can be saved.
 type File struct {
@@ -50,7 +55,8 @@ type downloadedPrivate struct {
 	Name string `json:"name"`
 }
 
-// Open gives the message of a session.
+// Open gives the message of a session, to be closed. It waits while too much
+// is being read.
 func (p *Pickup) Open(ctx context.Context, session private.String) (*Opened, error) {
 	c, ok := parseCredential(session)
 	if !ok {
@@ -74,7 +80,11 @@ func (p *Pickup) Open(ctx context.Context, session private.String) (*Opened, err
 		return nil, err
 	}
 	o.OrgName = org.Name
+	if o.leave, err = p.room.enter(ctx, o.delivery, o.message.Size); err != nil {
+		return nil, err
+	}
 	if err := p.parse(ctx, o); err != nil {
+		o.Close()
 		return nil, err
 	}
 	sum := sha256.Sum256(c.sum())

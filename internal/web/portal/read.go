@@ -48,6 +48,7 @@ func (p *Portal) opened(w http.ResponseWriter, r *http.Request) (*pickup.Opened,
 		return nil, false
 	}
 	if want := r.URL.Query().Get(tag); want != "" && want != o.Tag {
+		o.Close()
 		p.problem(w, http.StatusConflict, "You have opened another message",
 			"In this browser another message was opened after this one. To come back to this one, open the link in its mail again.")
 		return nil, false
@@ -60,6 +61,7 @@ func (p *Portal) read(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	defer o.Close()
 	v := o.View
 	m := message{Org: o.OrgName, From: v.From.Reveal(), Subject: v.Subject.Reveal(), Broken: v.Broken,
 		Date: readableDate(o.Date), Stamp: o.Date.Format(time.RFC3339)}
@@ -107,6 +109,7 @@ func (p *Portal) readHTML(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	defer o.Close()
 	if html := o.View.HTML.Reveal(); html == "" || len(html) > maxHTML {
 		p.fail(w, r, pickup.ErrNoFile)
 		return
@@ -133,6 +136,7 @@ func (p *Portal) readFile(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	defer o.Close()
 	if r.Method == http.MethodHead {
 		return // nothing is handed out, so nothing is recorded
 	}

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +108,13 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 }
 
 func (d *DB) openSQLite(ctx context.Context, o Options) error {
+	// SQLite makes files that all may read, and gives the others of a database
+	// the mode of the first.
+	if f, err := os.OpenFile(o.Path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return fmt.Errorf("open SQLite: %w", err)
+	} else if err := f.Close(); err != nil {
+		return fmt.Errorf("open SQLite: %w", err)
+	}
 	q := url.Values{}
 	q["_pragma"] = []string{
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)",

@@ -123,6 +123,9 @@ func (n *Notary) checkpoint(tx *db.Tx) ([]byte, error) {
 	if err != nil || have == size {
 		return text, err
 	}
+	if have > size {
+		return nil, damaged(org, "it has fewer entries than its newest checkpoint")
+	}
 	root, err := tlog.TreeHash(size, tree)
 	if err != nil {
 		return nil, err

@@ -272,6 +272,10 @@ func TestTamperingInTheDatabase(t *testing.T) {
 			if p := problem(t, r, ledger.BeyondFile, -1); p.Checkpoint != 3 || r.Covered != 300 {
 				t.Errorf("%+v", r)
 			}
+			exec(t, d, "UPDATE ledger_heads SET size = 299 WHERE org_id = ?", k.org)
+			if _, err := k.n.Checkpoint(ctx, k.org); fault.From(err).Reason != "ledger_damaged" {
+				t.Errorf("a tree that has lost entries was signed: %v", err)
+			}
 		})
 	})
 }

@@ -116,9 +116,25 @@ func draftHeader(d Draft) (h Header, faults []*fault.Fault) {
 				"This header field is written by the server or has a field of its own; leave it out."), f.Pointer)
 			continue
 		}
+		if hidesLineEnd(f.Value.Reveal()) {
+			check(badHeader("An encoded word in this header field hides a line end or NUL."), f.Pointer)
+			continue
+		}
 		check(h.Add(f.Name, f.Value.Reveal()), f.Pointer)
 	}
 	return h, faults
+}
+
+// hidesLineEnd reports whether an encoded word (RFC 2047) decodes to a line
+// end or NUL: a program that decodes before it parses would find a field there.
+func hidesLineEnd(value string) bool {
+	for {
+		_, end, _, text, ok := nextWord(value)
+		if !ok || bytes.ContainsAny(text, "\r\n\x00") {
+			return ok
+		}
+		value = value[end:]
+	}
 }
 
 // reserved reports whether a caller may not write this field: it would

@@ -42,9 +42,12 @@ func Submission(r io.Reader, give Given) (*Submitted, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Two of them show one author to us and another one to the reader.
-	if h.count("From") > 1 {
-		return nil, badHeader("The message has more than one From field.")
+	// Two of them show one author, or one subject with what rules look for in
+	// it, to us and another one to the reader.
+	for _, name := range []string{"From", "Subject"} {
+		if h.count(name) > 1 {
+			return nil, badHeader("The message has more than one " + name + " field.")
+		}
 	}
 	for _, name := range []string{"Bcc", "Resent-Bcc", "Return-Path"} {
 		h.Del(name)

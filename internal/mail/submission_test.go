@@ -64,6 +64,9 @@ func TestSubmissionAuthors(t *testing.T) {
 	if _, err := Submission(strings.NewReader("From: a@example.org\r\nFROM : b@example.org\r\n\r\n"), given); !fault.Is(err, fault.Invalid) {
 		t.Errorf("two From fields: %v", err)
 	}
+	if _, err := Submission(strings.NewReader("From: a@example.org\r\nSubject: x\r\nSUBJECT: [secure] x\r\n\r\n"), given); !fault.Is(err, fault.Invalid) {
+		t.Errorf("two Subject fields: %v", err)
+	}
 	for _, in := range []string{
 		"Subject: x\r\n\r\n", "From:\r\n\r\n", "From: nobody\r\n\r\n", "From: a@example.org, b@[192.0.2.1]\r\n\r\n",
 		"From: a@example.org b@example.org\r\n\r\n", "From: a@example.org, <\r\n\r\n",

@@ -380,7 +380,10 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 	})
 	if errors.Is(err, errAnswered) {
 		d.giveBack(run, ready)
-		r, _, err := d.answered(ctx, draft)
+		r, found, err := d.answered(ctx, draft)
+		if err == nil && !found { // it has just grown too old
+			err = errAnswerGone
+		}
 		return r, err
 	}
 	if err != nil {
@@ -392,6 +395,8 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 	}
 	return receipt, nil
 }
+
+var errAnswerGone = fault.New(fault.Unavailable, "try_again", "The earlier answer to this Idempotency-Key has just been forgotten. Try again.")
 
 func (d *Door) giveBack(run id.ID, n int) {
 	if !run.IsZero() {

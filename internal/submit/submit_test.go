@@ -297,6 +297,35 @@ func TestIdempotency(t *testing.T) {
 	})
 }
 
+// An answer that was there for the commit and is too old a moment later must
+// not become the receipt of a message that does not exist.
+func TestAnAnswerThatGoesMeanwhile(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := open(t, d)
+		ctx := context.Background()
+		try := func() (submit.Receipt, error) {
+			dr := h.draft(plain, "x@y.example")
+			dr.IdempotencyKey, dr.RequestHash = private.NewString("k"), []byte("same")
+			return h.door.Accept(ctx, dr)
+		}
+		reserve := h.door.Reserve
+		h.door.Reserve = func(n int) id.ID {
+			h.door.Reserve = reserve
+			if _, err := try(); err != nil {
+				t.Error(err)
+			}
+			h.clock.Advance(73 * time.Hour)
+			return reserve(n)
+		}
+		if r, err := try(); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("the receipt is of message %v, %v", r.Message, err)
+		}
+		if r, err := try(); err != nil || r.Message.IsZero() {
+			t.Errorf("tried again: %v", err)
+		}
+	})
+}
+
 func TestRateLimitAndNewLimits(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	ctx := context.Background()

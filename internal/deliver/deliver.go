@@ -55,6 +55,7 @@ type Config struct {
 	RetryMax       time.Duration
 	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
 	Window         int           // deliveries in memory; 0 stands for 20,000
+	Bodies         int64         // octets of bodies kept between acceptance and attempt; 0 for 64 MiB
 	Lease          time.Duration // how long a silent run counts as alive; 0 for 15 s
 	// Alone says that no other run can be alive: SQLite's folder is locked.
 	Alone    bool
@@ -84,7 +85,7 @@ const (
 	defaultLease  = 15 * time.Second
 	takeEvery     = time.Second
 	idleFor       = 2 * time.Second // an unused connection is kept this long
-	bodyMemory    = 64 << 20        // bodies kept in memory between acceptance and attempt
+	defaultBodies = 64 << 20
 	noticeWindow  = 1000            // notices in memory
 	sweepEvery    = time.Minute     // between looks for what nobody works on
 	lastWords     = 5 * time.Second // for outcomes of attempts that Stop broke off
@@ -119,6 +120,9 @@ type Engine struct {
 func New(d Deps) *Engine {
 	if d.Window == 0 {
 		d.Window = defaultWindow
+	}
+	if d.Bodies == 0 {
+		d.Bodies = defaultBodies
 	}
 	if d.Lease == 0 {
 		d.Lease = defaultLease
@@ -201,7 +205,7 @@ func (e *Engine) Push(reserved int, work []spool.Work) {
 	defer e.mu.Unlock()
 	e.held -= reserved - len(work)
 	for _, w := range work {
-		if e.bytes+w.Bytes() > bodyMemory {
+		if e.bytes+w.Bytes() > e.Bodies {
 			w = spool.Work{Item: w.Item, Run: w.Run} // read again when its turn comes
 		}
 		e.bytes += w.Bytes()

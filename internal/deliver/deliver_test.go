@@ -166,7 +166,7 @@ func (h *node) until(what string, ok func() bool) {
 // TestEveryPostureReachesItsEndState walks the whole table of the loopback
 // internet through acceptance, queue, transport and record.
 func TestEveryPostureReachesItsEndState(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), nil)
 		type expected struct {
 			fake.Entry
@@ -216,7 +216,7 @@ func TestEveryPostureReachesItsEndState(t *testing.T) {
 }
 
 func TestCommandsActWhileTheEngineRuns(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), nil)
 		ctx := context.Background()
 		act := func(fn func(tx *db.Tx) error) error { return h.db.Write(ctx, h.org, fn) }
@@ -253,7 +253,7 @@ func TestCommandsActWhileTheEngineRuns(t *testing.T) {
 }
 
 func TestADeadRunIsTakenOver(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	each(t, func(t *testing.T, d *db.DB) {
 		ctx := context.Background()
 		n := internet(t)
 		h := prepare(t, d, n, func(deps *deliver.Deps) { deps.Lease = 2 * time.Second })
@@ -296,15 +296,8 @@ func TestADeadRunIsTakenOver(t *testing.T) {
 
 // TestTwoNodesDeliverOnce: both take from one queue, and nothing goes twice.
 func TestTwoNodesDeliverOnce(t *testing.T) {
-	n := internet(t)
-	d, err := db.Open(context.Background(), db.Options{URL: dbtest.PostgresURL(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	if _, err := d.Migrate(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	n, d := internet(t), dbtest.PostgreSQL(t)
 	var second *deliver.Engine
 	h := start(t, d, n, func(deps *deliver.Deps) {
 		second = deliver.New(*deps)
@@ -331,6 +324,7 @@ func TestTwoNodesDeliverOnce(t *testing.T) {
 }
 
 func TestStopGivesBackWhatWasNotBegun(t *testing.T) {
+	t.Parallel()
 	d := dbtest.SQLite(t)
 	n := internet(t)
 	if err := n.AddDomain(fake.Domain{Name: "waits.example", Host: &fake.Behavior{Hang: fake.HangBanner}}); err != nil {

@@ -167,12 +167,21 @@ func TestBuildCannotInject(t *testing.T) {
 			}
 		}
 	}
-	// Harmless once encoded: Unicode line ends, and encoded words that decode
-	// to line breaks.
+	// The value of a field of the caller's may be encoded words, so those that
+	// hide line ends are refused there.
+	for _, bad := range []string{"=?utf-8?q?a=0D=0ABcc:_x@example.org?=", "a =?x?q?b?= =?utf-8?b?DQpCY2M6IHg=?=", "=?utf-8?q?=00?="} {
+		d := draft(t)
+		d.Headers = []Field{{"X-Y", str(bad), "/headers/value"}}
+		if _, err := Build(d); !fault.Is(err, fault.Invalid) || fault.From(err).Pointer != "/headers/value" {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	// Harmless once encoded: Unicode line ends, and elsewhere encoded words that
+	// decode to line breaks.
 	for _, odd := range []string{"a\u2028Bcc: x@example.org", "a\u2029b", "a\u0085b", "=?utf-8?q?a=0D=0ABcc:_x@example.org?=", "=?utf-8?b?DQpCY2M6IHg=?="} {
 		d := draft(t)
 		d.From.Name, d.Subject, d.To[0].Name = str(odd), str(odd), str(odd)
-		d.Headers = []Field{{"X-Y", str(odd), ""}}
+		d.Headers = []Field{{"X-Y", str(strings.ReplaceAll(odd, "=?", "")), ""}}
 		d.Attachments = []File{{Filename: str(odd)}}
 		_, raw := build(t, d)
 		h := parse(t, string(raw))

@@ -50,6 +50,7 @@ networks = ["127.0.0.0/8"]
 org = "clinic"
 
 [network]
+allow_loopback = true
 resolver = %[4]q
 smtp_port = %[5]d
 https_port = %[6]d

@@ -44,6 +44,7 @@ submission = ""
 submissions = ""
 metrics = "127.0.0.1:%d"
 [network]
+allow_loopback = true
 resolver = %q
 smtp_port = %d
 https_port = %d

@@ -83,7 +83,7 @@ func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps
 	if _, err := accounts.ForceDomain(ctx, org.ID, "clinic.test"); err != nil {
 		t.Fatal(err)
 	}
-	known, err := posture.New(posture.Deps{DB: d, Clock: clock.System{}, Resolver: n.ResolverAddr, HTTPSPort: n.HTTPSPort,
+	known, err := posture.New(posture.Deps{DB: d, Clock: clock.System{}, AllowLoopback: true, Resolver: n.ResolverAddr, HTTPSPort: n.HTTPSPort,
 		RootCAs: n.CAPool(), DNSTimeout: 500 * time.Millisecond, FetchTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)

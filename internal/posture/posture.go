@@ -50,9 +50,9 @@ type Deps struct {
 	// Dial opens connections to resolvers and policy hosts; nil stands for a
 	// plain net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// AllowLoopback lets hosts be on this machine and in its network. It is
-	// implied when a resolver is named: whoever names it decides what is
-	// found.
+	// AllowLoopback lets mail hosts be on this machine, and policy hosts on it
+	// and in its network. A named resolver does not imply it: one that
+	// validates is usual, and tells what any recipient's domain says.
 	AllowLoopback bool
 
 	DNSTimeout   time.Duration // of one question to one resolver; zero: 3 s
@@ -119,7 +119,7 @@ func New(d Deps) (*Service, error) {
 			timeout: d.FetchTimeout, usable: public,
 		},
 	}
-	if d.AllowLoopback || d.Resolver != "" {
+	if d.AllowLoopback {
 		anywhere := func(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsMulticast() }
 		s.mailable, s.fetcher.usable = anywhere, anywhere
 	}

@@ -108,6 +108,7 @@ func TestDataKeysDoNotShowThemselves(t *testing.T) {
 	for _, shown := range []string{
 		fmt.Sprintf("%v %+v %#v %s %x %q", k, k, k, k, k, k), fmt.Sprint(struct{ K *custody.DataKey }{k}), log.String(),
 	} {
+		shown = strings.ReplaceAll(shown, fmt.Sprint(k), "id") // the id itself can hold 0x
 		for word := range strings.FieldsSeq(strings.Trim(shown, "{}\n")) {
 			if strings.Contains(word, "0x") || strings.Contains(word, "[") {
 				t.Errorf("shown: %s", shown)

@@ -37,6 +37,7 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 			if o.only != "" && o.only != name {
 				continue
 			}
+			awaitRest(ctx, o.patient)
 			r, err := inFolder(ctx, o, filepath.Join(dir, fmt.Sprintf("%s-%d", name, n+1)), name)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -47,6 +48,7 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	var api *latencies
 	if o.apiFor > 0 && o.only != postfixName {
+		awaitRest(ctx, o.patient)
 		if api, err = measureAPI(ctx, o, filepath.Join(dir, "api")); err != nil {
 			return fmt.Errorf("API: %w", err)
 		}

@@ -36,6 +36,7 @@ type options struct {
 	sessions int
 	reuse    bool
 	rounds   int
+	patient  time.Duration
 
 	apiRate int
 	apiFor  time.Duration
@@ -87,6 +88,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.sessions, "sessions", 40, "SMTP sessions at a time")
 	f.BoolVar(&o.reuse, "reuse", false, "send many messages over one incoming connection instead of one over each")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds of each server; the median is reported")
+	f.DurationVar(&o.patient, "patient", 0, "wait at most so long before each round for other programs to come to rest")
 	f.IntVar(&o.apiRate, "api-rate", 300, "requests to the API a second")
 	f.DurationVar(&o.apiFor, "api-for", time.Minute, "how long requests come to the API; 0 leaves this part out")
 	f.StringVar(&o.only, "only", "", "measure only \"sealpost\" or \"postfix\"")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,6 +95,18 @@ func parseBusy(stat []byte) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
+
+// awaitRest returns when the processors were nearly idle for a second, or after
+// the longest wait.
+func awaitRest(ctx context.Context, longest time.Duration) {
+	for end := time.Now().Add(longest); time.Now().Before(end) && ctx.Err() == nil; {
+		others := watchOthers(os.Getpid())
+		time.Sleep(time.Second)
+		if others() < 0.1 {
+			return
+		}
+	}
 }
 
 // watchOthers measures what part of all processors went to processes that are

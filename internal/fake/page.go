@@ -55,12 +55,12 @@ func (n *Internet) mailPage(w http.ResponseWriter, r *http.Request) {
 	read := walk(m.Raw)
 	render(w, "mail", struct {
 		Message
-		From0, Subject, Time, Transport string
-		Text                            []piece
-		Found, HTML                     bool
-		Attached                        []string
+		Sender, Subject, Time, Transport string
+		Text                             []piece
+		Found, HTML                      bool
+		Attached                         []string
 	}{
-		Message: m, From0: headerOr(m.Raw, "From", cmp.Or(m.From, "nobody (empty sender)")), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
+		Message: m, Sender: senderOf(m), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
 		Transport: transport(m.TLS), Text: linked(read.text), Found: read.found, HTML: read.html != "", Attached: read.attached,
 	})
 }
@@ -143,6 +143,15 @@ func render(w http.ResponseWriter, name string, data any) {
 	_ = pageTemplates.ExecuteTemplate(w, name, data) // the reader may be gone
 }
 
+// senderOf gives a name with its address, without the quotes of RFC 5322.
+func senderOf(m Message) string {
+	text := headerOr(m.Raw, "From", cmp.Or(m.From, "nobody (empty sender)"))
+	if a, err := mail.ParseAddress(text); err == nil && a.Name != "" {
+		return a.Name + " <" + a.Address + ">"
+	}
+	return text
+}
+
 // headerOr reads one header of a mail for people, or gives other.
 func headerOr(raw []byte, key, other string) string {
 	msg, err := mail.ReadMessage(headOf(raw))
@@ -197,7 +206,7 @@ dd { margin: 0; overflow-wrap: anywhere }
 {{define "list"}}{{template "head" "Mailboxes"}}
 <main>
 <h1>Mailboxes</h1>
-<p class="soft">What the mail servers of the fake internet have taken, newest first. <a href="/">Look again</a></p>
+<p class="soft">Everything that reached the mail servers of the demo, newest first. <a href="/">Look again</a></p>
 {{if .Mails}}<ol>
 {{range .Mails}}<li><a href="/mail/{{.N}}">
 <span class="row"><span>{{.To}}</span><time>{{.Time}}</time></span>
@@ -218,8 +227,8 @@ dd { margin: 0; overflow-wrap: anywhere }
 <h1>{{.Subject}}</h1>
 <dl>
 <dt>To</dt><dd>{{.To}}</dd>
-<dt>From</dt><dd>{{.From0}}</dd>
-<dt>Taken</dt><dd>{{.Time}} by {{.Host}}, {{if .TLS}}{{.Transport}}{{else}}<span class="warn">{{.Transport}}</span>{{end}}</dd>
+<dt>From</dt><dd>{{.Sender}}</dd>
+<dt>Arrived</dt><dd>{{.Time}} at {{.Host}}, {{if .TLS}}{{.Transport}}{{else}}<span class="warn">{{.Transport}}</span>{{end}}</dd>
 {{if .Attached}}<dt>Attached</dt><dd>{{range $i, $a := .Attached}}{{if $i}}, {{end}}{{$a}}{{end}}</dd>{{end}}
 </dl>
 {{if .Found}}<div class="text">{{range .Text}}{{if .URL}}<a href="{{.URL}}" rel="noreferrer">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</div>

@@ -57,11 +57,11 @@ var (
 	ErrRefused = fault.New(fault.Denied, "code_refused",
 		"That code does not open the message. Check it, or ask for a new one.")
 	ErrNoSession = fault.New(fault.Unauthenticated, "session_over",
-		"Your time for reading is over. Open the link in your mail again and ask for a new code.")
+		"For your safety, the message was closed. To read it again, open the link in your email.")
 	ErrTakenBack = fault.New(fault.NotFound, "message_taken_back",
 		"The sender has taken this message back.")
 	ErrExpired = fault.New(fault.NotFound, "message_expired",
-		"This message could be read for a limited time, and that time is over.")
+		"The time to read this message is over.")
 	ErrNoFile = fault.New(fault.NotFound, "no_such_file", "There is no such file in this message.")
 )
 

@@ -116,9 +116,9 @@ func fixedText(org, domain string, to mail.Address, d mail.Draft) ([]byte, error
 func day(now, until time.Time) string {
 	until = until.UTC()
 	if until.Sub(now) < 48*time.Hour {
-		return until.Format("2 January 2006, 15:04 UTC")
+		return until.Format("January 2, 2006, 3:04 PM") + " UTC"
 	}
-	return until.Format("2 January 2006")
+	return until.Format("January 2, 2006")
 }
 
 func minutes(d time.Duration) string {

@@ -61,7 +61,7 @@ func TestPortalNotice(t *testing.T) {
 		t.Errorf("subject or sender: %s", raw[:400])
 	}
 	for _, part := range []string{v.Text.Reveal(), v.HTML.Reveal()} {
-		for _, want := range []string{noticeLink, "4 November 2026", "no password", "do not reply"} {
+		for _, want := range []string{noticeLink, "November 4, 2026", "not need a password", "do not reply"} {
 			if !strings.Contains(part, want) {
 				t.Errorf("a part lacks %q", want)
 			}
@@ -120,7 +120,7 @@ func TestNoticeSaysTheHourWhenTimeIsShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, v := opened(t, a); !strings.Contains(v.Text.Reveal(), "5 October 2026, 10:30 UTC") {
+	if _, v := opened(t, a); !strings.Contains(v.Text.Reveal(), "October 5, 2026, 10:30 AM UTC") {
 		t.Error("the notice does not say until when")
 	}
 }
@@ -138,7 +138,7 @@ func TestCodeMail(t *testing.T) {
 	}
 	raw, v := opened(t, a)
 	want := "Your code is 012 345\n\nIt works for ten minutes, in the browser where you asked for it.\n"
-	if !strings.HasPrefix(v.Text.Reveal(), want) || !strings.Contains(v.Text.Reveal(), "If you did not ask for it, ignore this message.") {
+	if !strings.HasPrefix(v.Text.Reveal(), want) || !strings.Contains(v.Text.Reveal(), "If you did not ask for it, ignore this email.") {
 		t.Error("the text is not the expected one")
 	}
 	if strings.Contains(v.Subject.Reveal(), "012") || !strings.Contains(raw, "Auto-Submitted: auto-generated") {

@@ -50,7 +50,7 @@ func (p *Portal) open(w http.ResponseWriter, r *http.Request) {
 	digits, ok := pickup.CodeDigits(r.PostFormValue("code"))
 	if !ok {
 		d := doorOf(r)
-		d.Error = "The code has six digits, such as 123 456. Please type it as it stands in the mail."
+		d.Error = "The code has six digits, like 123 456. Please type it again."
 		p.show(w, http.StatusUnprocessableEntity, "code", d)
 		return
 	}
@@ -63,8 +63,8 @@ func (p *Portal) open(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, pickup.ErrRefused):
 		p.pause(r, began)
 		d := doorOf(r)
-		d.Error = "That code did not work. Use the newest code, in the browser where you asked for it. " +
-			"A code works for a few minutes and can be tried five times. If in doubt, ask for a new code below."
+		d.Error = "That code did not work. Use the one from the newest email, or ask for a new code below. " +
+			"After five tries a code no longer works."
 		p.show(w, http.StatusUnprocessableEntity, "code", d)
 	case err != nil:
 		p.pause(r, began)
@@ -97,7 +97,7 @@ func (p *Portal) leave(w http.ResponseWriter, r *http.Request) {
 	}
 	p.cookies.Clear(w, cookieSession)
 	p.problem(w, http.StatusOK, "The message is closed",
-		"You can open it again from the link in your mail, with a new code.")
+		"To read it again, open the link in your email.")
 }
 
 // logFailure puts what went wrong into the request's record.

@@ -136,7 +136,7 @@ func (p *Portal) limited(l *web.Limiter, next http.HandlerFunc) http.Handler {
 		if !l.Allow(r.Context(), web.ClientAddress(r)) {
 			w.Header().Set("Retry-After", "60")
 			p.problem(w, http.StatusTooManyRequests, "Please wait a minute",
-				"Too many requests came from your network in a short time. Wait a minute, then try again.")
+				"Too many pages were opened in a short time. Wait a minute, then try again.")
 			return
 		}
 		next(w, r)
@@ -219,12 +219,12 @@ func (p *Portal) fail(w http.ResponseWriter, r *http.Request, err error) {
 	title := "This message cannot be opened"
 	switch {
 	case errors.Is(err, pickup.ErrNoSession):
-		title = "Please ask for a new code"
+		title = "The message is closed"
 	case errors.Is(err, pickup.ErrNoFile):
 		title = "This file is not here"
 	case f.Kind == fault.Internal || f.Kind == fault.Unavailable:
 		logFailure(r, err)
-		p.problem(w, fault.HTTP(err), "Something went wrong", "The message could not be opened just now. Your message is safe. Please try again in a few minutes.")
+		p.problem(w, fault.HTTP(err), "Something went wrong", "We could not open your message just now. It is safe. Please try again in a few minutes.")
 		return
 	}
 	p.problem(w, fault.HTTP(err), title, f.Text)
@@ -232,10 +232,10 @@ func (p *Portal) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (p *Portal) home(w http.ResponseWriter, _ *http.Request) {
 	p.problem(w, http.StatusOK, "Read a secure message",
-		"Did you get a mail saying that a secure message is waiting for you? Open the link in that mail. You do not need an account or a password.")
+		"Did you get an email about a secure message? Open the link in that email. You do not need a password or an account.")
 }
 
 func (p *Portal) notFound(w http.ResponseWriter, _ *http.Request) {
 	p.problem(w, http.StatusNotFound, "There is no such page",
-		"To read a secure message, open the link in the mail that told you about it. If you copied the link, make sure that you copied all of it.")
+		"To read a secure message, open the link in your email. If you copied the link, make sure you copied all of it.")
 }

@@ -159,7 +159,7 @@ func TestReading(t *testing.T) {
 	d, link := s.Send(both, "pat@home.example")
 	c := person(t)
 	page := s.enter(t, c, link)
-	want(t, page, 200, "Your lab results are ready", "Dr. Lee, Cardiology", "Monday, 5 October 2026, 11:02 (UTC&#43;02:00)", "Riverside Clinic",
+	want(t, page, 200, "Your lab results are ready", "Dr. Lee, Cardiology", "October 5, 2026, 11:02 AM (UTC&#43;02:00)", "Riverside Clinic",
 		"Hello &lt;b&gt;Pat&lt;/b&gt;", `href="https://clinic.example/prep?x=1&amp;y=2" target="_blank" rel="noopener noreferrer"`, "2 files", "9 bytes")
 	if strings.Contains(page.body, "<iframe") || strings.Contains(page.body, "<script") {
 		t.Error("the text view has a frame or a script")
@@ -205,14 +205,14 @@ func TestReading(t *testing.T) {
 	}
 
 	want(t, do(t, c, "POST", s.URL+"/leave", nil), 200, "The message is closed")
-	want(t, do(t, c, "GET", s.URL+"/read", nil), 401, "Please ask for a new code")
+	want(t, do(t, c, "GET", s.URL+"/read", nil), 401, "The message is closed")
 }
 
 func TestOnlyHTMLIsFramed(t *testing.T) {
 	s := newSite(t, dbtest.SQLite(t), nil)
 	_, link := s.Send(rich, "pat@home.example")
 	page := s.enter(t, person(t), link)
-	want(t, page, 200, `sandbox="allow-popups allow-popups-to-escape-sandbox"`, "on a page of its own")
+	want(t, page, 200, `sandbox="allow-popups allow-popups-to-escape-sandbox"`, "Show it full size")
 	if !strings.Contains(page.Header.Get("Content-Security-Policy"), "frame-src 'self'") {
 		t.Error("the policy forbids the frame")
 	}
@@ -400,7 +400,7 @@ func TestTakenBackIsToldToWhoeverHasTheCode(t *testing.T) {
 	want(t, do(t, c, "POST", other.URL.Reveal()+"/open", url.Values{"code": {code}}), 404, "taken this message back")
 	want(t, do(t, c, "GET", s.URL+"/read", nil), 200)
 	s.Clock.Advance(16 * time.Minute)
-	want(t, do(t, c, "GET", s.URL+"/read", nil), 401, "Please ask for a new code")
+	want(t, do(t, c, "GET", s.URL+"/read", nil), 401, "The message is closed")
 	if s.State(d) != spool.Read {
 		t.Error("the first message is not read")
 	}

@@ -50,7 +50,7 @@ func (p *Portal) opened(w http.ResponseWriter, r *http.Request) (*pickup.Opened,
 	if want := r.URL.Query().Get(tag); want != "" && want != o.Tag {
 		o.Close()
 		p.problem(w, http.StatusConflict, "You have opened another message",
-			"In this browser another message was opened after this one. To come back to this one, open the link in its mail again.")
+			"To come back to this one, open the link in its email again.")
 		return nil, false
 	}
 	return o, true
@@ -218,5 +218,5 @@ func readableDate(t time.Time) string {
 	if _, offset := t.Zone(); offset != 0 {
 		zone = "UTC" + t.Format("-07:00")
 	}
-	return t.Format("Monday, 2 January 2006, 15:04") + " (" + zone + ")"
+	return t.Format("January 2, 2006, 3:04 PM") + " (" + zone + ")"
 }

@@ -33,6 +33,11 @@ demo: build ## Watch the main job on an internet of its own (ARGS=--once ends by
 .PHONY: test
 test: test-deps $(modules) build vet ## Prove everything: needs PostgreSQL, Postfix and more, see scripts/test-deps.sh
 	$(GO) test -count=1 -timeout=14m ./...
+	$(MAKE) fips
+
+.PHONY: fips
+fips: ## Prove keys, seals, ledger and TLS where only what FIPS 140-3 approves works
+	GODEBUG=fips140=only $(GO) test -count=1 ./internal/custody/... ./internal/seal ./internal/ledger ./internal/deliver/smtpclient ./internal/blob ./internal/pickup
 
 .PHONY: check
 check: test-deps format vet staticcheck house race ## What to run before a commit

@@ -50,7 +50,6 @@ networks = ["127.0.0.0/8"]
 org = "clinic"
 
 [network]
-allow_loopback = true
 resolver = %[4]q
 smtp_port = %[5]d
 https_port = %[6]d

@@ -110,7 +110,6 @@ metrics = %q
 networks = ["127.0.0.0/8"]
 org = "clinic"
 [network]
-allow_loopback = true
 resolver = %q
 smtp_port = %d
 https_port = %d

@@ -142,7 +142,7 @@ func (d *demo) config() (*config.Config, error) {
 		Relay: local(2525), Metrics: local(9090),
 	}
 	cfg.Relay.Source = []config.RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Org: demoSlug}}
-	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile, AllowLoopback: true}
+	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile}
 	cfg.Delivery.RetryMin, cfg.Delivery.RetryMax = 2*time.Second, 10*time.Second
 	cfg.Delivery.ConnectTimeout, cfg.Delivery.CommandTimeout, cfg.Delivery.FinalTimeout = 5*time.Second, 5*time.Second, 5*time.Second
 	cfg.Keys.MasterFile = filepath.Join(d.dir, "master.key")

@@ -44,7 +44,6 @@ submission = ""
 submissions = ""
 metrics = "127.0.0.1:%d"
 [network]
-allow_loopback = true
 resolver = %q
 smtp_port = %d
 https_port = %d

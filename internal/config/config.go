@@ -101,11 +101,18 @@ type Limits struct {
 // Network is the section of that name: the only seams between the program and
 // the internet, which tests use to put another one in its place.
 type Network struct {
-	Resolver      string `toml:"resolver" example:"127.0.0.1:53" doc:"DNS resolver as address:port. The system's when not given. DANE needs one that validates, reached over loopback."`
-	SMTPPort      int    `toml:"smtp_port" default:"25" min:"1" max:"65535" doc:"Port of other mail servers."`
-	HTTPSPort     int    `toml:"https_port" default:"443" min:"1" max:"65535" doc:"Port that MTA-STS policies are fetched from."`
-	AllowLoopback bool   `toml:"allow_loopback" default:"false" doc:"Whether mail hosts may be on this machine, and MTA-STS hosts on it and in its private networks. Only for tests: whoever owns a recipient's domain decides where its names lead."`
-	CAFile        string `toml:"ca_file" example:"/etc/ssl/certs/ca-certificates.crt" doc:"Authorities to trust in place of the system's, in PEM."`
+	Resolver  string `toml:"resolver" example:"127.0.0.1:53" doc:"DNS resolver as address:port. The system's when not given. DANE needs one that validates, reached over loopback."`
+	SMTPPort  int    `toml:"smtp_port" default:"25" min:"1" max:"65535" doc:"Port of other mail servers."`
+	HTTPSPort int    `toml:"https_port" default:"443" min:"1" max:"65535" doc:"Port that MTA-STS policies are fetched from."`
+	CAFile    string `toml:"ca_file" example:"/etc/ssl/certs/ca-certificates.crt" doc:"Authorities to trust in place of the system's, in PEM."`
+}
+
+// Replaced reports whether another internet was put in place of the real one:
+// a resolver together with a port or authorities of its own. Only then may
+// names lead to this machine; a resolver alone is what DANE and validation need
+// in production, where the owner of a recipient's domain decides what is found.
+func (n Network) Replaced() bool {
+	return n.Resolver != "" && (n.SMTPPort != 25 || n.HTTPSPort != 443 || n.CAFile != "")
 }
 
 // Delivery is the section of that name.

@@ -81,6 +81,10 @@ soak: test-deps build ## Kill servers under load for a long time
 bench: test-deps build ## Measure Sealpost and Postfix side by side
 	$(GO) run ./bench $(ARGS)
 
+.PHONY: pictures
+pictures: build $(modules) ## Make the pictures of the README anew
+	@cd $(browser) && node pictures.mjs
+
 .PHONY: test-deps
 test-deps:
 	@scripts/test-deps.sh

@@ -228,7 +228,7 @@ func awaitNotice(t *testing.T, mailboxes, to string) {
 }
 
 const (
-	text = "Content-Type: text/plain; charset=utf-8\n\nDear Pat,\n\nyour cholesterol is within the normal range. " +
+	text = "Content-Type: text/plain; charset=utf-8\n\nDear Pat,\n\nYour cholesterol is within the normal range. " +
 		"Please keep taking your medication as before.\n\n" +
 		"More to read: https://clinic.example/cholesterol/what-the-numbers-mean-and-what-you-can-do-yourself?lang=en\n\n" +
 		"Call us if you have questions.\n\nDr. Lee\n"

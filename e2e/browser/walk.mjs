@@ -25,11 +25,14 @@ async function follow(v, letter) {
   await v.go(site.mailboxes, 'mailboxes')
   await v.press(inList(letter))
   await v.page.waitForURL(/\/mail\/\d+$/)
+  v.at = 'notice'
   await v.press(noticeLink)
   await v.page.waitForURL(/\/m\//)
+  v.at = 'ask'
   const before = (await boxOf(letter).mails()).length
   await v.press('button.main')
   await v.page.waitForURL(/\/code$/)
+  v.at = 'code'
   return before
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/posture"
-	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -141,14 +140,7 @@ func (j *job) facts(doc policy.Document) policy.Facts {
 			f.Sender = from[0].Address
 		}
 	}
-	for _, r := range doc.Rules {
-		if r.When.Header == nil {
-			continue
-		}
-		for _, v := range h.Values(r.When.Header.Name) {
-			f.Headers = append(f.Headers, policy.Header{Name: r.When.Header.Name, Value: private.NewString(mail.DecodeText(v))})
-		}
-	}
+	f.Headers = doc.Headers(h.Values)
 	return f
 }
 

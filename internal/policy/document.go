@@ -3,6 +3,9 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // Version is the version of documents that Parse reads.
@@ -63,6 +66,21 @@ type Then struct {
 // Default is the policy of an organization that has not written one.
 func Default() Document {
 	return Document{Version: Version, Order: Seals(), TLSFloor: Verified, NoticeFloor: Encrypted}
+}
+
+// Headers gives the header fields that the rules look at. values gives the raw
+// values of a message's fields of one name.
+func (d Document) Headers(values func(name string) []string) []Header {
+	var all []Header
+	for _, r := range d.Rules {
+		if r.When.Header == nil {
+			continue
+		}
+		for _, v := range values(r.When.Header.Name) {
+			all = append(all, Header{Name: r.When.Header.Name, Value: private.NewString(mail.DecodeText(v))})
+		}
+	}
+	return all
 }
 
 type wireDocument struct {

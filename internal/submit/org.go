@@ -10,9 +10,7 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
-	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
-	"github.com/sealpost/sealpost/internal/private"
 )
 
 // orgFacts are the local facts of one organization. They are read anew after
@@ -32,20 +30,6 @@ const trustFor = time.Second
 
 // allow takes one message from the organization's rate.
 func (o *orgFacts) allow(now time.Time) bool { return o.limiter.AllowN(now, 1) }
-
-// headers gives the fields that the policy's rules look at.
-func (o *orgFacts) headers(h mail.Header) []policy.Header {
-	var all []policy.Header
-	for _, r := range o.policy.Rules {
-		if r.When.Header == nil {
-			continue
-		}
-		for _, v := range h.Values(r.When.Header.Name) {
-			all = append(all, policy.Header{Name: r.When.Header.Name, Value: private.NewString(mail.DecodeText(v))})
-		}
-	}
-	return all
-}
 
 type orgCache struct {
 	mu   sync.Mutex

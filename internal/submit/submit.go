@@ -318,7 +318,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, size int64, now time.Time) ([]spool.Delivery, error) {
 	facts := policy.Facts{
 		Sender: draft.Sender, Purpose: draft.Purpose, DefaultPurpose: policy.Purpose(draft.Principal.DefaultPurpose),
-		Subject: opened.Subject, Headers: org.headers(opened.Header), Size: size,
+		Subject: opened.Subject, Headers: org.policy.Headers(opened.Header.Values), Size: size,
 		RequestSeal: draft.Seal, RequireTLS: draft.RequireTLS,
 	}
 	if facts.Sender.IsZero() {

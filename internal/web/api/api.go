@@ -10,11 +10,13 @@
 //   - An id that does not exist, one of another organization and one that is no
 //     id get the same answer.
 //   - Sizes, depth and number of values are bounded before anything is done
-//     with them; unknown and repeated keys are refused.
+//     with them; unknown and repeated keys are refused. Large bodies are read a
+//     few at a time, in all and for each organization.
 //   - The routes, their scopes and the OpenAPI document come from one table.
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -59,6 +61,7 @@ type API struct {
 	routes   []route
 	document []byte
 	page     []byte
+	intake   *intake
 }
 
 // New makes the OpenAPI document and the page that shows it.
@@ -66,7 +69,7 @@ func New(d Deps) (*API, error) {
 	if d.MaxBody == 0 {
 		d.MaxBody = 35 << 20
 	}
-	a := &API{Deps: d, routes: routes()}
+	a := &API{Deps: d, routes: routes(), intake: newIntake(d.MaxBody)}
 	doc := a.describe()
 	var err error
 	if a.document, err = doc.MarshalJSON(); err != nil {
@@ -138,7 +141,8 @@ type call struct {
 	principal auth.Principal
 	query     url.Values
 	raw       []byte
-	in        any // pointer to a value of route.in
+	in        any    // pointer to a value of route.in
+	leave     func() // gives back the room of the body
 }
 
 // body gives what the caller sent.
@@ -146,7 +150,8 @@ func body[T any](c *call) *T { return c.in.(*T) }
 
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{API: a, w: w, r: r}
+		c := &call{API: a, w: w, r: r, leave: func() {}}
+		defer func() { c.leave() }()
 		out, err := c.run(rt)
 		if err != nil {
 			a.fail(w, r, err)
@@ -224,11 +229,13 @@ func (c *call) readBody(rt route) error {
 	if c.r.ContentLength > c.MaxBody {
 		return c.tooLarge()
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.MaxBody))
+	data, err := c.readAll()
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
 		return c.tooLarge()
+	case err == busy: //nolint:errorlint // ours, never wrapped
+		return err
 	case err != nil:
 		return fault.New(fault.Invalid, "body_cut_short", "The request ended before its body was complete.").Because(err)
 	}
@@ -242,6 +249,28 @@ func (c *call) readBody(rt route) error {
 		return notJSON
 	}
 	return decodeJSON(data, c.in)
+}
+
+// readAll reads the body: its beginning at once, and the rest when there is
+// room for all of it.
+func (c *call) readAll() ([]byte, error) {
+	in := http.MaxBytesReader(c.w, c.r.Body, c.MaxBody)
+	start, err := io.ReadAll(io.LimitReader(in, smallBody))
+	if err != nil || len(start) < smallBody {
+		return start, err
+	}
+	size := c.r.ContentLength
+	if size < 0 {
+		size = c.MaxBody // it may come to that
+	}
+	leave, err := c.intake.enter(c.r.Context(), c.principal.Org, size)
+	if err != nil {
+		return nil, err
+	}
+	c.leave = leave
+	whole := bytes.NewBuffer(append(make([]byte, 0, size+bytes.MinRead), start...))
+	_, err = whole.ReadFrom(in)
+	return whole.Bytes(), err
 }
 
 // notJSON is answered with a status of its own.

@@ -154,7 +154,7 @@ func (h *node) delivery(i id.ID) (d spool.Delivery) {
 // until polls what is recorded, since deliveries settle on their own.
 func (h *node) until(what string, ok func() bool) {
 	h.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("never came to pass: %s", what)

@@ -15,6 +15,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver"
+	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/spool"
@@ -85,12 +86,7 @@ func messageID(raw []byte) string {
 // speaks the next time.
 func TestASilentPeerIsTriedAgain(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
-		h := start(t, d, internet(t), func(deps *deliver.Deps) {
-			short := &deps.SMTP.Timeouts
-			for _, p := range []*time.Duration{&short.Banner, &short.EHLO, &short.StartTLS, &short.TLS, &short.Mail, &short.Rcpt, &short.Data, &short.Dot} {
-				*p = 250 * time.Millisecond
-			}
-		})
+		h := start(t, d, internet(t), nil) // every stage has a second
 		stages := []fake.Stage{fake.HangBanner, fake.HangEHLO, fake.HangStartTLS, fake.HangTLS, fake.HangMail, fake.HangRcpt, fake.HangData, fake.HangDot}
 		var all []id.ID
 		for _, stage := range stages {
@@ -212,17 +208,23 @@ func TestTheDatabaseGoesWhileMailIsOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := start(t, d, internet(t), func(deps *deliver.Deps) {
-		deps.Lease, deps.Log = time.Second, quiet
-		deps.SMTP.Timeouts.Dot = 10 * time.Second
+		deps.Lease, deps.Log = 2*time.Second, quiet
+		deps.SMTP.Timeouts = smtpclient.Timeouts{} // the long ones of RFC 5321
 	})
-	h.add(fake.Domain{Name: "slowly.example", Host: &fake.Behavior{Delay: 600 * time.Millisecond}})
+	sending := make(chan struct{})
+	h.add(fake.Domain{Name: "slowly.example", Host: &fake.Behavior{Delay: 600 * time.Millisecond, Rcpt: func(_ string, attempt int) string {
+		if attempt == 1 {
+			close(sending)
+		}
+		return ""
+	}}})
 	i := h.accept(submit.Draft{}, "p@slowly.example").Deliveries[0].Delivery
-	h.until("the attempt begins", func() bool { return h.delivery(i).State == spool.Sending })
+	<-sending
 	if err := p.Stop("fast"); err != nil {
 		t.Fatal(err)
 	}
 	h.until("the peer has it", func() bool { return len(h.net.Messages("p@slowly.example")) == 1 })
-	for gone := time.Now(); time.Since(gone) < 1500*time.Millisecond; { // more than the lease
+	for gone := time.Now(); time.Since(gone) < 2500*time.Millisecond; { // more than the lease
 		if d.Ping(context.Background()) == nil {
 			t.Fatal("the database is not away")
 		}

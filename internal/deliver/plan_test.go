@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,16 +272,15 @@ func TestHowNoticesEnd(t *testing.T) {
 			n := h.post(r.Message, about, to, time.Minute)
 			h.until(to+" comes to "+string(want), func() bool { return h.noticeState(n) == string(want) })
 		}
-		late := h.post(r.Message, about, "p@servfail.example", 700*time.Millisecond)
-		h.noticeIs(late, spool.Deferred)
-		h.noticeIs(late, spool.Expired)
+		h.noticeIs(h.post(r.Message, about, "p@servfail.example", 700*time.Millisecond), spool.Expired)
 
 		// One that cannot be read this moment is not given up.
-		h.add(fake.Domain{Name: "later.example", Host: &fake.Behavior{Rcpt: func(_ string, n int) string {
-			if n == 1 {
-				return "451 4.7.1 later"
+		var open atomic.Bool
+		h.add(fake.Domain{Name: "later.example", Host: &fake.Behavior{Rcpt: func(string, int) string {
+			if open.Load() {
+				return ""
 			}
-			return ""
+			return "451 4.7.1 later"
 		}}})
 		damaged := h.post(r.Message, about, "p@later.example", time.Minute)
 		h.noticeIs(damaged, spool.Deferred)
@@ -304,6 +304,7 @@ func TestHowNoticesEnd(t *testing.T) {
 		if got := h.noticeState(damaged); got == string(spool.Failed) {
 			t.Error("a notice that could not be read was given up")
 		}
+		open.Store(true)
 		h.exec("UPDATE spool_notices SET sealed = ? WHERE id = ?", sealed, damaged)
 		h.noticeIs(damaged, spool.Delivered)
 	})

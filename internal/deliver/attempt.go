@@ -135,10 +135,8 @@ func (j *job) facts(doc policy.Document) policy.Facts {
 	if err != nil {
 		return f // it parsed when it was accepted
 	}
-	if f.Sender.IsZero() {
-		if from := h.Mailboxes("From"); len(from) > 0 {
-			f.Sender = from[0].Address
-		}
+	for _, from := range h.Mailboxes("From") {
+		f.From = append(f.From, from.Address)
 	}
 	f.Headers = doc.Headers(h.Values)
 	return f

@@ -86,11 +86,18 @@ func cleanText(s string) error {
 		return badAddress("The address is not valid UTF-8.")
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) || invisible(r) {
 			return badAddress("The address contains a control character.")
 		}
 	}
 	return nil
+}
+
+// invisible reports whether r shows as nothing, so that two addresses would
+// look alike and be different, to people and to rules. The two joiners that
+// some scripts are written with stay.
+func invisible(r rune) bool {
+	return unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d'
 }
 
 // cutLocal takes the local part off the front and gives it without quotes.

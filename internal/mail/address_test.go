@@ -54,7 +54,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"a\xff@example.org", `"a@example.org`, `"a\`, `"a"b@example.org`, `"a\ü"@example.org`, `a"b"@example.org`,
 		strings.Repeat("a", 65) + "@example.org", "a@" + strings.Repeat("d", 64) + ".org",
 		"a@" + strings.Repeat("abcdefg.", 32) + "org", "a@xn--a.example", strings.Repeat("a", 5000),
-		"a(comment)@example.org", "a@example.org,b@example.org",
+		"a(comment)@example.org", "a@example.org,b@example.org", "a\u200bb@example.org", "a\ufeff@example.org", "a@exam\u00adple.org",
 	} {
 		a, err := ParseAddress(in)
 		if err == nil {

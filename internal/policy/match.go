@@ -61,7 +61,9 @@ func matching(rules []Rule, f Facts) ([]*Rule, purposes, bool) {
 }
 
 func (w *When) match(f Facts, set purposes) bool {
-	return (len(w.Sender) == 0 || slices.ContainsFunc(w.Sender, func(p Pattern) bool { return p.Match(f.Sender) })) &&
+	return (len(w.Sender) == 0 || slices.ContainsFunc(w.Sender, func(p Pattern) bool {
+		return p.Match(f.Sender) || slices.ContainsFunc(f.From, p.Match)
+	})) &&
 		(len(w.Recipient) == 0 || slices.ContainsFunc(w.Recipient, func(p Pattern) bool { return p.Match(f.Recipient) })) &&
 		(len(w.Purpose) == 0 || slices.ContainsFunc(w.Purpose, func(p Purpose) bool { return set[p] })) &&
 		(len(w.Trigger) == 0 || slices.ContainsFunc(w.Trigger, func(t string) bool { return mail.HasTrigger(f.Subject.Reveal(), t) })) &&

@@ -80,7 +80,8 @@ type Posture struct {
 
 // Facts are about one message to one recipient.
 type Facts struct {
-	Sender    mail.Address // zero for the null sender
+	Sender    mail.Address   // of the envelope; zero for the null sender
+	From      []mail.Address // that recipients see; a rule for senders looks at all of them
 	Recipient mail.Address
 
 	Purpose        Purpose // stated by the caller, or empty

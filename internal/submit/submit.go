@@ -321,8 +321,8 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 		Subject: opened.Subject, Headers: org.policy.Headers(opened.Header.Values), Size: size,
 		RequestSeal: draft.Seal, RequireTLS: draft.RequireTLS,
 	}
-	if facts.Sender.IsZero() {
-		facts.Sender = opened.From[0].Address
+	for _, m := range opened.From {
+		facts.From = append(facts.From, m.Address)
 	}
 	var all []spool.Delivery
 	seen := map[string]bool{}

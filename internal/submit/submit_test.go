@@ -397,3 +397,29 @@ func TestScheduledAndSeal(t *testing.T) {
 		t.Errorf("expires at %v", m.ExpiresAt)
 	}
 }
+
+// A rule for a sender cannot be evaded with another address in the envelope,
+// nor with none.
+func TestSenderRulesSeeWhatRecipientsSee(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	ctx := context.Background()
+	if _, err := h.accts.PublishPolicy(ctx, h.org.ID, []byte(`{"version":1,"rules":[
+		{"name":"chief","when":{"sender":["chief@clinic.test"]},"then":{"refuse":"the chief writes on paper"}}]}`)); err != nil {
+		t.Fatal(err)
+	}
+	chief, ada := addr(t, "chief@clinic.test"), addr(t, "ada@clinic.test")
+	for _, c := range []struct {
+		envelope mail.Address
+		from     string
+		refused  bool
+	}{
+		{ada, "ada@clinic.test", false}, {mail.Address{}, "ada@clinic.test", false}, {chief, "ada@clinic.test", true},
+		{ada, "Chief <CHIEF@clinic.test>", true}, {ada, "ada@clinic.test, chief@clinic.test", true}, {mail.Address{}, "chief@clinic.test", true},
+	} {
+		dr := h.draft("From: "+c.from+"\r\n\r\nx\r\n", "x@y.example")
+		dr.Sender = c.envelope
+		if _, err := h.door.Accept(ctx, dr); (fault.From(err).Reason == "refused_by_policy") != c.refused || !c.refused && err != nil {
+			t.Errorf("envelope %v, From %q: %v", c.envelope, c.from, err)
+		}
+	}
+}

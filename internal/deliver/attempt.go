@@ -156,11 +156,11 @@ func (j *job) attempt(ctx context.Context) {
 			return
 		}
 	}
-	j.noSeal()
+	j.noSeal(ctx)
 }
 
 // noSeal ends or defers a delivery none of whose seals could be used today.
-func (j *job) noSeal() {
+func (j *job) noSeal(ctx context.Context) {
 	if j.weak != nil && j.weak.Temporary {
 		reason := spool.ReasonTLSUnavailable
 		if silent(j.weak) {
@@ -169,11 +169,20 @@ func (j *job) noSeal() {
 		j.deferFor(reason, j.weakAttempt())
 		return
 	}
+	if byPolicy(j.weak) && !j.w.e.Posture.PolicyStands(ctx, j.w.q.domain) {
+		j.deferFor(spool.ReasonTLSUnavailable, j.weakAttempt())
+		return
+	}
 	reason := spool.ReasonNoPrivateChannel
 	if j.plan.RequireTLS {
 		reason = spool.ReasonRequireTLS
 	}
 	j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: reason, Attempt: j.weakAttempt()})
+}
+
+// byPolicy reports whether MTA-STS alone stood in the way.
+func byPolicy(w *smtpclient.WeakError) bool {
+	return w != nil && (w.Reason == smtpclient.WeakSTSMismatch || w.Reason == smtpclient.WeakSTSFailed)
 }
 
 // tryTLS sends the message itself over nothing less than the floor.

@@ -10,6 +10,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver"
+	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -106,5 +107,23 @@ func TestANoticeObeysMTASTS(t *testing.T) {
 	h.until("it is settled", func() bool { return h.delivery(one).State.Settled() })
 	if got := h.delivery(one); got.State != spool.Failed || got.Reason != spool.ReasonNoPrivateChannel || len(h.net.Messages(to)) != 0 {
 		t.Errorf("%s %q, %d mails", got.State, got.Reason, len(h.net.Messages(to)))
+	}
+}
+
+// TestAStalePolicyFailsNothing: a domain moves to another mail host and says so
+// in a new policy, which is found before mail fails by the old one (RFC 8461
+// section 5.1).
+func TestAStalePolicyFailsNothing(t *testing.T) {
+	h := start(t, dbtest.SQLite(t), internet(t), nil)
+	const domain, to = "sts-unlisted-mx.example", "nils@sts-unlisted-mx.example"
+	before := h.accept(submit.Draft{}, to).Deliveries[0].Delivery
+	h.until("it fails by the policy", func() bool { return h.delivery(before).State == spool.Failed })
+	if err := h.net.SetSTS(domain, "2", fake.STSPolicy("enforce", time.Hour, "mx."+domain)); err != nil {
+		t.Fatal(err)
+	}
+	after := h.accept(submit.Draft{}, to).Deliveries[0].Delivery
+	h.until("it is settled", func() bool { return h.delivery(after).State.Settled() })
+	if got := h.delivery(after); got.State != spool.Delivered || got.Grade != policy.Authenticated {
+		t.Errorf("%s %q, %v", got.State, got.Reason, got.Grade)
 	}
 }

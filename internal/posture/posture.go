@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -282,6 +283,28 @@ func (s *Service) lookUpSTS(ctx context.Context, domain string, known STS, now t
 	}
 	fetched := STS{Mode: p.mode, ID: id, MX: p.mx, FetchedAt: now, ExpiresAt: now.Add(time.Duration(p.maxAge) * time.Second)}
 	return fetched.later("", check)
+}
+
+// PolicyStands asks whether the MTA-STS policy that is known is still the
+// domain's, however lately that was looked at: before anything fails for good
+// by a policy it must be (RFC 8461 section 5.1). false means that there is
+// another one, which Refresh gives from then on, or that nobody can tell now.
+func (s *Service) PolicyStands(ctx context.Context, domain string) bool {
+	stands, err, _ := s.flights.Do("policy of "+domain, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupLimit)
+		defer cancel()
+		e, err := s.entry(ctx, domain)
+		if err != nil || e.posture == nil {
+			return false, err
+		}
+		now := s.clock.Now()
+		old, next := e.posture, *e.posture
+		next.STS = s.lookUpSTS(ctx, domain, old.STS, now)
+		s.keep(ctx, old, &next, now)
+		told := next.STS.LastError == "" || next.STS.LastError == STSRecord
+		return told && next.STS.ID == old.STS.ID && next.STS.Mode == old.STS.Mode && slices.Equal(next.STS.MX, old.STS.MX), nil
+	})
+	return err == nil && stands.(bool)
 }
 
 // keep puts what was found into memory and, when it is new or was not written

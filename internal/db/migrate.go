@@ -81,7 +81,8 @@ func (d *DB) provider() (*goose.Provider, error) {
 }
 
 // migrationFiles gives the migrations in this engine's words: the two differ
-// only in how bytes and a counting primary key are written.
+// only in how bytes, a counting primary key and a table without a second tree
+// for its rows are written.
 func (d *DB) migrationFiles() (fs.FS, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -89,6 +90,7 @@ func (d *DB) migrationFiles() (fs.FS, error) {
 	}
 	return translated{sub, strings.NewReplacer(
 		"BYTEA", d.Pick("BLOB", "BYTEA"),
+		") CLUSTERED", d.Pick(") WITHOUT ROWID", ")"),
 		"SEQUENCE KEY", d.Pick("INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
 	)}, nil
 }

@@ -54,7 +54,7 @@ CREATE TABLE custody_data_keys (
     org_id          BYTEA  NOT NULL,
     org_key_version BIGINT NOT NULL,
     wrapped         BYTEA  NOT NULL
-);
+) CLUSTERED;
 
 CREATE TABLE blob_chunks (
     blob_id BYTEA  NOT NULL,
@@ -79,21 +79,21 @@ CREATE TABLE ledger_unplaced (
     org_id BYTEA  NOT NULL,
     num    BIGINT NOT NULL,
     PRIMARY KEY (org_id, num)
-);
+) CLUSTERED;
 
 CREATE TABLE ledger_positions (
     org_id BYTEA  NOT NULL,
     seq    BIGINT NOT NULL,
     num    BIGINT NOT NULL,
     PRIMARY KEY (org_id, seq)
-);
+) CLUSTERED;
 
 CREATE TABLE ledger_heads (
     org_id          BYTEA  NOT NULL PRIMARY KEY,
     size            BIGINT NOT NULL,
     checkpoint_size BIGINT NOT NULL,
     checkpoint_at   BIGINT NOT NULL
-);
+) CLUSTERED;
 
 CREATE TABLE ledger_tiles (
     org_id BYTEA  NOT NULL,
@@ -116,7 +116,7 @@ CREATE TABLE ledger_cursors (
     org_id BYTEA  NOT NULL,
     seq    BIGINT NOT NULL,
     PRIMARY KEY (name, org_id)
-);
+) CLUSTERED;
 
 CREATE TABLE job_leases (
     name       TEXT   NOT NULL PRIMARY KEY,
@@ -182,7 +182,7 @@ CREATE TABLE spool_unsettled (
     state       TEXT   NOT NULL CHECK (state = 'held' OR state = 'scheduled' OR state = 'ready' OR state = 'sending' OR state = 'deferred'),
     owner       BYTEA,
     next_at     BIGINT NOT NULL
-);
+) CLUSTERED;
 CREATE INDEX spool_unsettled_due ON spool_unsettled (next_at) WHERE owner IS NULL AND state <> 'held';
 
 -- Codes and DSNs: fixed texts, made only by seal and bounce, never planned.

@@ -128,13 +128,22 @@ ca_file = %q
 
 func (s *site) config() string { return filepath.Join(s.dir, "sealpost.toml") }
 
+// handedOut are the ports that freePort gave: the system may offer one again
+// that nobody listens on yet.
+var handedOut sync.Map
+
 func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		if _, before := handedOut.LoadOrStore(port, true); !before {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // setUp does what an administrator does once, by the commands of the help.

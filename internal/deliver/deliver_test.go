@@ -245,6 +245,12 @@ func TestCommandsActWhileTheEngineRuns(t *testing.T) {
 		if err := act(func(tx *db.Tx) error { return spool.ReleaseHeld(tx, one, "op", now) }); err != nil {
 			t.Fatal(err)
 		}
+		if got := h.delivery(one).State; got != spool.Scheduled {
+			t.Errorf("released before its send_at it is %s", got)
+		}
+		if err := act(func(tx *db.Tx) error { return spool.Retry(tx, one, "op", now) }); err != nil {
+			t.Fatal(err)
+		}
 		h.until("the released one is delivered", func() bool { return h.delivery(one).State == spool.Delivered })
 		if n := len(h.net.Messages("ines@shared-a.example")); n != 0 {
 			t.Errorf("the canceled one arrived %d times", n)

@@ -33,8 +33,9 @@ func Hold(tx *db.Tx, delivery id.ID, by string, at time.Time) error {
 	return act(tx, delivery, ledger.DeliveryHeld, ReasonOperator, by, at)
 }
 
-// ReleaseHeld lets a held delivery go. It decides again before the attempt,
-// within its plan; without a seal in the plan it stays held.
+// ReleaseHeld lets a held delivery go, at its message's send_at if that is
+// still ahead. It decides again before the attempt, within its plan; without a
+// seal in the plan it stays held.
 func ReleaseHeld(tx *db.Tx, delivery id.ID, by string, at time.Time) error {
 	d, err := LoadDelivery(tx, nil, delivery)
 	if err != nil {
@@ -47,8 +48,16 @@ func ReleaseHeld(tx *db.Tx, delivery id.ID, by string, at time.Time) error {
 		return fault.New(fault.Conflict, "no_seal_left",
 			"The policy leaves this delivery no way to be sealed, so it cannot be released. Cancel it, or change the policy and send the message again.")
 	}
-	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'ready', next_at = ? WHERE org_id = ? AND delivery_id = ? AND state = 'held'",
-		clock.Micros(at), tx.Org(), delivery)
+	var sendAt int64
+	if err := tx.Row("SELECT send_at FROM spool_messages WHERE org_id = ? AND id = ?", tx.Org(), d.Message).Scan(&sendAt); err != nil {
+		return err
+	}
+	state, due := Ready, clock.Micros(at)
+	if sendAt > due {
+		state, due = Scheduled, sendAt
+	}
+	n, err := tx.Exec("UPDATE spool_unsettled SET state = ?, next_at = ? WHERE org_id = ? AND delivery_id = ? AND state = 'held'",
+		string(state), due, tx.Org(), delivery)
 	if err != nil {
 		return err
 	}

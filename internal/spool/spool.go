@@ -7,7 +7,7 @@
 //
 //	           ┌───────── hold ─────────┐
 //	           ▼                        │
-//	(new) ─▶ held ── release ─▶ ready ◀─┴─▶ deferred
+//	(new) ─▶ held ── release ─▶ ready ◀─┴─▶ deferred     (release: scheduled, while send_at is ahead)
 //	  │                          ▲  │          │
 //	  ├──▶ scheduled ── due ─────┘  │◀── due ──┘
 //	  └──▶ ready                    ▼

@@ -309,19 +309,17 @@ var destroyedAlready = fault.New(fault.Conflict, "org_destroyed", "The keys of t
 
 // destroyOrg also ends what a crash between database and key store left half
 // done.
-func destroyOrg(ctx context.Context, core *app.Core, o account.Org) (stone custody.Tombstone, err error) {
-	if o.DestroyedAt.IsZero() {
-		stone, err = core.Accounts.DestroyOrg(ctx, o.ID)
-	} else {
+func destroyOrg(ctx context.Context, core *app.Core, o account.Org) (custody.Tombstone, error) {
+	if !o.DestroyedAt.IsZero() {
 		newest, err := newestVersion(core, o.ID)
 		if err != nil {
-			return stone, err
+			return custody.Tombstone{}, err
 		}
 		if newest == 0 {
-			return stone, destroyedAlready
+			return custody.Tombstone{}, destroyedAlready
 		}
-		stone, err = core.Custody.DestroyOrg(o.ID)
 	}
+	stone, err := core.Accounts.DestroyOrg(ctx, o.ID)
 	if err != nil {
 		return stone, err
 	}

@@ -61,11 +61,11 @@ type transaction struct {
 
 // record is what is logged of a session.
 type record struct {
-	began                                 time.Time
-	commands, errors, failedAuth          int
-	accepted, refused                     int
-	recipients, bdat, requireTLS, crowded int
-	ended                                 string
+	began                        time.Time
+	commands, errors, failedAuth int
+	accepted, refused            int
+	recipients, bdat, requireTLS int
+	ended                        string
 }
 
 func newSession(s *Server, conn net.Conn, role Role) *session {

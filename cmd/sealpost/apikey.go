@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/config"
@@ -54,15 +55,12 @@ func (c apikeyCreateCmd) Run(ctx context.Context, env *environment) error {
 	for _, s := range c.Scope {
 		client.Scopes = append(client.Scopes, auth.Scope(s))
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.alive(ctx, core)
+	return env.withOrg(ctx, c.alive, func(core *app.Core, o account.Org) error {
+		ends, err := moment(c.Expires, core.Clock.Now())
 		if err != nil {
 			return err
 		}
-		if client.ExpiresAt, err = moment(c.Expires, core.Clock.Now()); err != nil {
-			return err
-		}
-		client.Org = o.ID
+		client.Org, client.ExpiresAt = o.ID, ends
 		made, key, err := core.Clients.Create(ctx, client)
 		if err != nil {
 			return err
@@ -110,11 +108,7 @@ type apikeyListCmd struct{ orgFlag }
 
 // Run lists keys.
 func (c apikeyListCmd) Run(ctx context.Context, env *environment) error {
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
 		all, err := core.Clients.List(ctx, o.ID)
 		if err != nil {
 			return err
@@ -169,11 +163,7 @@ func (c apikeyRevokeCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return usagef("An id of a key looks like cli_06e9…; \"sealpost apikey list\" shows them.")
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
 		if err := core.Clients.Revoke(ctx, o.ID, client); err != nil {
 			return err
 		}

@@ -69,11 +69,7 @@ func (c domainAddCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.alive(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.alive, func(core *app.Core, o account.Org) error {
 		d, err := core.Accounts.AddDomain(ctx, o.ID, name)
 		if err != nil {
 			return err
@@ -94,11 +90,7 @@ type domainListCmd struct{ orgFlag }
 
 // Run lists domains.
 func (c domainListCmd) Run(ctx context.Context, env *environment) error {
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
 		all, err := core.Accounts.Domains(ctx, o.ID)
 		if err != nil {
 			return err
@@ -132,11 +124,7 @@ func (c domainVerifyCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.alive(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.alive, func(core *app.Core, o account.Org) error {
 		var d account.Domain
 		if c.Force {
 			d, err = core.Accounts.ForceDomain(ctx, o.ID, name)
@@ -179,7 +167,7 @@ func lookupTXT(resolver string) account.LookupTXT {
 type domainRemoveCmd struct {
 	orgFlag
 	Domain string `arg:"" help:"Domain name."`
-	Apply  bool   `help:"Do it; without it only said what would happen."`
+	Apply  bool   `help:"Do it; without it, nothing is changed and you see what would happen."`
 }
 
 // Run removes a domain, or says what that would mean.
@@ -188,11 +176,7 @@ func (c domainRemoveCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
 		d, err := core.Accounts.Domain(ctx, o.ID, name)
 		if err != nil {
 			return err

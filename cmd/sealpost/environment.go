@@ -45,18 +45,13 @@ func (e *environment) load() (*config.Config, error) {
 	return config.Load(e.file(), e.variables)
 }
 
-// open opens the database and the keys.
-func (e *environment) open(ctx context.Context) (*app.Core, error) {
-	cfg, err := e.load()
-	if err != nil {
-		return nil, err
-	}
-	return app.Open(ctx, cfg, app.Options{})
-}
-
 // withCore runs fn on an open installation.
 func (e *environment) withCore(ctx context.Context, fn func(*app.Core) error) error {
-	core, err := e.open(ctx)
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	core, err := app.Open(ctx, cfg, app.Options{})
 	if err != nil {
 		return err
 	}

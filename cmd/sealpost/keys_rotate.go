@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
@@ -39,7 +40,7 @@ func (keysAddMasterCmd) Run(ctx context.Context, env *environment) error {
 }
 
 type keysRotateMasterCmd struct {
-	Apply bool `help:"Do it; without it only said what would be done."`
+	Apply bool `help:"Do it; without it, nothing is changed and you see what would be done."`
 }
 
 // Help says what it does not do.
@@ -104,7 +105,7 @@ func (r rotateMasterResult) tell(p *page) {
 
 type keysRotateOrgCmd struct {
 	orgFlag
-	Apply bool `help:"Do it; without it only said what would be done."`
+	Apply bool `help:"Do it; without it, nothing is changed and you see what would be done."`
 }
 
 // Help says what becomes of backups.
@@ -126,20 +127,17 @@ type rotateOrgResult struct {
 
 // Run rotates one organization's key.
 func (c keysRotateOrgCmd) Run(ctx context.Context, env *environment) error {
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.orSystem(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.orSystem, func(core *app.Core, o account.Org) error {
 		if !o.DestroyedAt.IsZero() {
 			return custody.ErrDestroyed
 		}
 		r := rotateOrgResult{Org: o.Slug, Removed: []int{}, Applied: c.Apply}
 		if !c.Apply {
-			r.Version, err = newestVersion(core, o.ID)
+			newest, err := newestVersion(core, o.ID)
 			if err != nil {
 				return err
 			}
+			r.Version = newest
 			return env.result(r, r.tell)
 		}
 		done, err := core.Custody.RotateOrg(ctx, o.ID)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
@@ -71,11 +72,7 @@ func (c ledgerExportCmd) Run(ctx context.Context, env *environment) error {
 	if c.File == "-" && env.JSON {
 		return usagef("--json and an export to standard output would mix: name a file.")
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.orSystem(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.orSystem, func(core *app.Core, o account.Org) error {
 		if err := placeAll(ctx, core); err != nil {
 			return err
 		}
@@ -85,9 +82,11 @@ func (c ledgerExportCmd) Run(ctx context.Context, env *environment) error {
 				return err
 			}
 		}
-		if r.Entries, err = ledgerSize(ctx, core, o.ID); err != nil {
+		entries, err := ledgerSize(ctx, core, o.ID)
+		if err != nil {
 			return err
 		}
+		r.Entries = entries
 		if err := env.newFile(c.File, func(w io.Writer) error { return core.Ledger.Export(ctx, o.ID, w) }); err != nil {
 			return err
 		}
@@ -149,11 +148,7 @@ func (ledgerCheckpointCmd) Help() string {
 
 // Run signs.
 func (c ledgerCheckpointCmd) Run(ctx context.Context, env *environment) error {
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.orSystem(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.orSystem, func(core *app.Core, o account.Org) error {
 		if err := placeAll(ctx, core); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 
 // migrateCmd changes the schema.
 type migrateCmd struct {
-	Apply bool `help:"Make the changes; without it they are only told."`
+	Apply bool `help:"Make the changes; without it, nothing is changed and you see which are needed."`
 }
 
 // Help says when it is needed.

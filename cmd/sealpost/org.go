@@ -116,11 +116,7 @@ type orgShown struct {
 
 // Run shows one organization.
 func (c orgShowCmd) Run(ctx context.Context, env *environment) error {
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := orgFlag{c.Slug}.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, orgFlag{c.Slug}.pick, func(core *app.Core, o account.Org) error {
 		r, err := showOrg(ctx, core, o)
 		if err != nil {
 			return err
@@ -225,11 +221,7 @@ func (c orgLimitsCmd) Run(ctx context.Context, env *environment) error {
 			return usagef("A limit cannot be less than 0.")
 		}
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := orgFlag{c.Slug}.alive(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, orgFlag{c.Slug}.alive, func(core *app.Core, o account.Org) error {
 		l = o.Limits
 		set(&l.MessagesPerMinute, c.MessagesPerMinute)
 		set(&l.Recipients, c.Recipients)
@@ -256,7 +248,7 @@ func set(limit, given *int) {
 
 type orgDestroyCmd struct {
 	Slug    string `arg:"" help:"Short name of the organization."`
-	Apply   bool   `help:"Do it; without it only said what would be lost."`
+	Apply   bool   `help:"Do it; without it, nothing is changed and you see what would be lost."`
 	Confirm string `placeholder:"SLUG" help:"The short name once more."`
 }
 

@@ -63,3 +63,14 @@ func (f orgFlag) orSystem(ctx context.Context, core *app.Core) (account.Org, err
 }
 
 const systemOrg = "system"
+
+// withOrg is withCore for a command about one organization, which pick finds.
+func (e *environment) withOrg(ctx context.Context, pick func(context.Context, *app.Core) (account.Org, error), fn func(*app.Core, account.Org) error) error {
+	return e.withCore(ctx, func(core *app.Core) error {
+		o, err := pick(ctx, core)
+		if err != nil {
+			return err
+		}
+		return fn(core, o)
+	})
+}

@@ -37,11 +37,7 @@ func (c policyShowCmd) Run(ctx context.Context, env *environment) error {
 	if c.Version < 0 {
 		return usagef("Versions count from 1.")
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.pick(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
 		doc, n, err := readPolicy(ctx, core, o.ID, c.Version)
 		if err != nil {
 			return err
@@ -104,11 +100,7 @@ func (c policyPublishCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.alive(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.alive, func(core *app.Core, o account.Org) error {
 		n, err := core.Accounts.PublishPolicy(ctx, o.ID, policy.Render(doc))
 		if err != nil {
 			return err

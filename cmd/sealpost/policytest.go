@@ -107,11 +107,7 @@ func (c policyTestCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 	}
-	return env.withCore(ctx, func(core *app.Core) error {
-		o, err := c.alive(ctx, core)
-		if err != nil {
-			return err
-		}
+	return env.withOrg(ctx, c.alive, func(core *app.Core, o account.Org) error {
 		r := policyTested{Org: o.Slug, File: c.File, Deliveries: []planRow{}}
 		if c.File == "" {
 			if doc, r.Version, err = readPolicy(ctx, core, o.ID, 0); err != nil {

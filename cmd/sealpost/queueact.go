@@ -119,7 +119,7 @@ func (c queueRetryCmd) Run(ctx context.Context, env *environment) error {
 
 type queueCancelCmd struct {
 	Delivery []string `arg:"" help:"Ids of deliveries."`
-	Apply    bool     `help:"Do it; without it only said what would happen."`
+	Apply    bool     `help:"Do it; without it, nothing is changed and you see what would happen."`
 }
 
 // Help says what can be taken back.

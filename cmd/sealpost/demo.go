@@ -82,6 +82,7 @@ type demo struct {
 	keep   bool
 	key    private.String
 	url    string
+	api    *apiClient
 }
 
 const (
@@ -169,7 +170,10 @@ func (d *demo) settle(ctx context.Context) error {
 	if _, err := a.VerifyDomain(ctx, org.ID, demoDomain, lookupTXT(d.core.Config.Network.Resolver)); err != nil {
 		return err
 	}
-	_, d.key, err = d.core.Clients.Create(ctx, auth.Client{Org: org.ID, Name: "demo", Scopes: auth.Scopes(), DefaultPurpose: "treatment"})
+	if _, d.key, err = d.core.Clients.Create(ctx, auth.Client{Org: org.ID, Name: "demo", Scopes: auth.Scopes(), DefaultPurpose: "treatment"}); err != nil {
+		return err
+	}
+	d.api, err = newAPIClient(d.url, d.key.Reveal(), "")
 	return err
 }
 

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -27,13 +23,7 @@ type sample struct {
 	subject string
 	text    string
 	html    string
-	file    *sampleFile
-}
-
-type sampleFile struct {
-	Filename    string `json:"filename"`
-	ContentType string `json:"content_type"`
-	Content     string `json:"content"`
+	files   []wireFile
 }
 
 // samples cover every recipient of the loopback internet that can be reached
@@ -52,7 +42,7 @@ func samples() []sample {
 			html: "<h1>Your results</h1><p>Dear Anna, your <b>HbA1c is 5.4&nbsp;%</b>, well within the normal range.</p>",
 			text: "Dear Anna, your HbA1c is 5.4 %, well within the normal range."},
 		{via: "api", to: take("edith@expired.example"), subject: "Your x-ray",
-			text: "Dear Edith, the picture of your wrist is attached. There is no fracture.", file: bigFile()},
+			text: "Dear Edith, the picture of your wrist is attached. There is no fracture.", files: bigFile()},
 		{via: "api", to: take("bruno@tls12.example", "greta@self-signed.example"), bcc: take("lena@sts-enforce.example"),
 			subject: "Referral to cardiology", text: "Please find the referral for our shared patient below."},
 		{via: "submission", to: take("kofi@requiretls.example", "farid@wrong-name.example"), subject: "Appointment moved to Thursday",
@@ -74,81 +64,20 @@ func samples() []sample {
 }
 
 // bigFile is an attachment of 5 MB that does not compress.
-func bigFile() *sampleFile {
+func bigFile() []wireFile {
 	b := make([]byte, 5<<20)
 	_, _ = rand.Read(b)
 	copy(b, "\xff\xd8\xff\xe0")
-	return &sampleFile{"wrist.jpg", "image/jpeg", base64.StdEncoding.EncodeToString(b)}
+	return []wireFile{{"wrist.jpg", "image/jpeg", base64.StdEncoding.EncodeToString(b)}}
 }
 
 func (d *demo) send(ctx context.Context, s sample) error {
-	if s.via == "api" {
-		_, err := d.post(ctx, "/api/v1/messages", map[string]any{
-			"from": "Dr. Ada Reyes <" + demoSender + ">", "to": s.to, "bcc": s.bcc, "subject": s.subject, "text": s.text, "html": s.html,
-			"attachments": s.files(),
-		})
-		return err
+	if s.via != "api" {
+		return d.sendSMTP(s)
 	}
-	return d.sendSMTP(s)
-}
-
-func (s sample) files() []sampleFile {
-	if s.file == nil {
-		return nil
-	}
-	return []sampleFile{*s.file}
-}
-
-func (d *demo) post(ctx context.Context, path string, body map[string]any) ([]byte, error) {
-	for k, v := range body {
-		if empty(v) {
-			delete(body, k)
-		}
-	}
-	b, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path, bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	return d.do(req)
-}
-
-func empty(v any) bool {
-	switch v := v.(type) {
-	case string:
-		return v == ""
-	case []string:
-		return len(v) == 0
-	case []sampleFile:
-		return len(v) == 0
-	}
-	return false
-}
-
-func (d *demo) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return d.do(req)
-}
-
-func (d *demo) do(req *http.Request) ([]byte, error) {
-	req.Header.Set("Authorization", "Bearer "+d.key.Reveal())
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, b)
-	}
-	return b, err
+	_, err := d.api.send(ctx, wireMessage{From: "Dr. Ada Reyes <" + demoSender + ">", To: s.to, Bcc: s.bcc,
+		Subject: s.subject, Text: s.text, HTML: s.html, Attachments: s.files}, "")
+	return err
 }
 
 func (d *demo) sendSMTP(s sample) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -110,12 +111,8 @@ func (w *watcher) poll(ctx context.Context) error {
 		if w.cursor != "" {
 			path += "&after=" + url.QueryEscape(w.cursor)
 		}
-		b, err := w.demo.get(ctx, path)
-		if err != nil {
-			return err
-		}
 		var page eventPage
-		if err := json.Unmarshal(b, &page); err != nil {
+		if err := w.demo.api.do(ctx, http.MethodGet, path, nil, "", &page); err != nil {
 			return err
 		}
 		for _, e := range page.Events {
@@ -134,12 +131,8 @@ func (w *watcher) poll(ctx context.Context) error {
 }
 
 func (w *watcher) look(ctx context.Context, id string) error {
-	b, err := w.demo.get(ctx, "/api/v1/deliveries/"+id)
-	if err != nil {
-		return err
-	}
 	var got delivered
-	if err := json.Unmarshal(b, &got); err != nil {
+	if err := w.demo.api.do(ctx, http.MethodGet, "/api/v1/deliveries/"+id, nil, "", &got); err != nil {
 		return err
 	}
 	x := w.want[got.Recipient]

@@ -71,7 +71,7 @@ func (keysInitCmd) Run(ctx context.Context, env *environment) error {
 	if err != nil {
 		return err
 	}
-	d, err := app.OpenDatabase(ctx, cfg, app.Options{})
+	d, err := app.OpenDatabase(ctx, cfg)
 	if err != nil {
 		return err
 	}

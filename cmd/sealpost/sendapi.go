@@ -81,7 +81,6 @@ type sentDelivery struct {
 	Reason    string          `json:"reason,omitempty"`
 	Code      string          `json:"reason_code,omitempty"`
 	Attempts  json.RawMessage `json:"attempts,omitempty"`
-	Evidence  json.RawMessage `json:"evidence,omitempty"`
 }
 
 // send posts the message. With the same key the server takes it only once, so

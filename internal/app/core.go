@@ -46,21 +46,17 @@ type Core struct {
 	Roots    *x509.CertPool // nil stands for the system's
 	Clock    clock.Clock
 	Log      *slog.Logger
-	Version  string // of the program
 }
 
 // Options are what a Core takes from its surroundings.
 type Options struct {
-	Clock    clock.Clock // nil: the system's
-	Log      *slog.Logger
-	Version  string // of the program
-	MaxPages int    // bounds the SQLite file, for tests of a full disk
+	Log *slog.Logger // nil: nothing is logged
 }
 
 // OpenDatabase opens the database a configuration names. SQLite is migrated;
 // PostgreSQL only by "sealpost migrate".
-func OpenDatabase(ctx context.Context, cfg *config.Config, o Options) (*db.DB, error) {
-	opts := db.Options{URL: cfg.Database.URL.Reveal(), MaxPages: o.MaxPages}
+func OpenDatabase(ctx context.Context, cfg *config.Config) (*db.DB, error) {
+	opts := db.Options{URL: cfg.Database.URL.Reveal()}
 	if opts.URL == "" {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the data folder: %w", err)
@@ -84,10 +80,7 @@ func OpenDatabase(ctx context.Context, cfg *config.Config, o Options) (*db.DB, e
 
 // Open opens the database and the keys.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Core, error) {
-	c := &Core{Config: cfg, Clock: o.Clock, Log: o.Log, Version: o.Version}
-	if c.Clock == nil {
-		c.Clock = clock.System{}
-	}
+	c := &Core{Config: cfg, Clock: clock.System{}, Log: o.Log}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -96,7 +89,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Core, error) {
 		return nil, err
 	}
 	c.Roots = roots
-	if c.DB, err = OpenDatabase(ctx, cfg, o); err != nil {
+	if c.DB, err = OpenDatabase(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if err := c.open(ctx); err != nil {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -153,7 +152,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
-		if !s.ready.get() || s.DB.Ping(ctx) != nil {
+		if !s.ready.Load() || s.DB.Ping(ctx) != nil {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
@@ -162,11 +161,6 @@ func (s *Server) adminHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics(), promhttp.HandlerOpts{}))
 	return mux
 }
-
-type readiness struct{ is atomic.Bool }
-
-func (r *readiness) set(v bool) { r.is.Store(v) }
-func (r *readiness) get() bool  { return r.is.Load() }
 
 // orgNames remembers how organizations call themselves.
 type orgNames struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/bounce"
@@ -40,7 +41,7 @@ type Server struct {
 	https  []*http.Server
 	lock   *folderLock
 	names  orgNames
-	ready  readiness
+	ready  atomic.Bool
 }
 
 // NewServer wires a node. Start sets it going.
@@ -82,14 +83,14 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	s.ready.set(true)
+	s.ready.Store(true)
 	return nil
 }
 
 // Stop drains: listeners close, attempts under way may finish within the
 // configured grace, and what was not attempted is given back.
 func (s *Server) Stop(ctx context.Context) {
-	s.ready.set(false)
+	s.ready.Store(false)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Config.ShutdownGrace)
 	defer cancel()
 	var doors sync.WaitGroup
@@ -227,7 +228,7 @@ func (s *Server) handler() (http.Handler, error) {
 			Events: func(ctx context.Context, org id.ID, after int64, limit int) ([]ledger.Event, int64, error) {
 				return ledger.Read(ctx, s.DB, org, after, limit)
 			},
-			PublicURL: s.Config.PublicURL, Version: s.Version, MaxBody: int64(s.Config.Limits.APIBody),
+			PublicURL: s.Config.PublicURL, MaxBody: int64(s.Config.Limits.APIBody),
 		})
 		if err != nil {
 			return nil, err

@@ -51,7 +51,6 @@ type Deps struct {
 	Log    *slog.Logger
 
 	PublicURL string // without a slash at the end; named in the OpenAPI document
-	Version   string // of the program
 	MaxBody   int64  // octets of a request; 35 MiB when zero
 }
 

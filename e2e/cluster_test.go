@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"database/sql"
 	"fmt"
 	"net/http"
 	"os"
@@ -52,7 +53,8 @@ func (s *site) node(t *testing.T, name string, roles ...string) *site {
 // nodes is killed under load: the other one takes over what it had, and
 // nothing is sent twice but what the dead node may have sent unrecorded.
 func TestCluster(t *testing.T) {
-	s := newSite(t, dbtest.PostgresURL(t), "")
+	databaseURL := dbtest.PostgresURL(t)
+	s := newSite(t, databaseURL, "")
 	s.refuseWith("no such person")
 	front := s.node(t, "front", "api", "smtp")
 	first, second := s.node(t, "first", "deliver", "jobs"), s.node(t, "second", "deliver", "jobs")
@@ -80,13 +82,14 @@ func TestCluster(t *testing.T) {
 	}
 
 	second.start()
-	// Some attempts take long enough to be under way at any moment.
-	if err := s.net.Change("mx.tls12.example", func(b *fake.Behavior) { b.Delay = 100 * time.Millisecond }); err != nil {
+	// Some attempts take long enough to be under way when the node dies.
+	if err := s.net.Change("mx.tls12.example", func(b *fake.Behavior) { b.Delay = 200 * time.Millisecond }); err != nil {
 		t.Fatal(err)
 	}
 	l := &load{s: front}
 	stop := l.begin()
-	time.Sleep(3 * time.Second)
+	time.Sleep(2 * time.Second)
+	waitForSending(t, databaseURL)
 	_ = dying.end(syscall.SIGKILL)
 	killed := time.Now()
 	time.Sleep(time.Second)
@@ -105,6 +108,30 @@ func TestCluster(t *testing.T) {
 	}
 	checkDSNs(t, front, acked)
 	verifyLedger(t, s)
+}
+
+// waitForSending returns when the older of the delivering runs is in the
+// middle of an attempt.
+func waitForSending(t *testing.T, databaseURL string) {
+	t.Helper()
+	d, err := sql.Open("pgx", databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var sending int
+		if err := d.QueryRow(`SELECT count(*) FROM spool_unsettled WHERE state = 'sending'
+			AND owner = (SELECT id FROM deliver_runs ORDER BY id LIMIT 1)`).Scan(&sending); err != nil {
+			t.Fatal(err)
+		}
+		if sending >= 3 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the node that shall die never sends")
+		}
+	}
 }
 
 // samePortal makes links lead to the portal's node: it listens where the

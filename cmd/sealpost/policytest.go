@@ -148,16 +148,14 @@ func (c policyTestCmd) posture(ctx context.Context, core *app.Core, domain strin
 }
 
 func rowOfPlan(to mail.Address, plan policy.Plan) planRow {
-	r := planRow{Recipient: to.Reveal(), State: "ready", Seal: plan.Forecast, Grade: gradeWord(plan.ForecastGrade), Rule: plan.Rule, Reason: plan.ForecastReason,
+	r := planRow{Recipient: to.Reveal(), State: "ready", Seal: plan.Forecast, Grade: gradeWord(plan.ForecastGrade), Rule: plan.Rule, Reason: plan.Sentence(),
 		Reasons: append([]string{}, plan.Reasons...), Seals: append([]policy.Seal{}, plan.Seals...), Floor: plan.Floor, NoticeFloor: plan.NoticeFloor,
 		Purpose: plan.Purpose, Hold: plan.Hold, Refuse: plan.Refuse, Triggers: plan.Triggers}
 	switch {
 	case plan.Refuse != "":
 		r.State, r.Seal, r.Reason = "failed", "", "Refused: "+plan.Refuse
-	case plan.Hold == policy.HoldNoSeal:
-		r.State, r.Reason = "held", "Held: the policy leaves no way to seal it."
 	case plan.Hold != "":
-		r.State, r.Reason = "held", "Held for review: "+plan.Hold
+		r.State = "held"
 	}
 	return r
 }

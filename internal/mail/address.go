@@ -14,10 +14,6 @@ import (
 	"github.com/sealpost/sealpost/internal/fault"
 )
 
-// NormalForm is the version of what Normal gives. It is stored beside every
-// HMAC of a normal form and is never changed in place.
-const NormalForm = 1
-
 const (
 	maxLocal  = 64  // RFC 5321 section 4.5.3.1.1
 	maxDomain = 255 // RFC 5321 section 4.5.3.1.2

@@ -51,7 +51,7 @@ func build(t testing.TB, d Draft) (*View, []byte) {
 // checkWire holds what is true of all that Build writes.
 func checkWire(t reporter, raw []byte) {
 	t.Helper()
-	if has8Bit(raw) {
+	if Has8Bit(raw) {
 		t.Errorf("not seven-bit: %q", raw)
 	}
 	if _, err := io.Copy(io.Discard, NewStrictReader(bytes.NewReader(raw))); err != nil {

@@ -274,20 +274,6 @@ func (h *Header) SetMailboxes(name string, list []Mailbox) error {
 	return nil
 }
 
-// PrependRaw puts a finished field on top, folds and line ends included, such
-// as the one a DKIM signer makes.
-func (h *Header) PrependRaw(raw []byte) error {
-	one, body, err := splitHeader(bytes.Clone(raw))
-	if err != nil {
-		return err
-	}
-	if len(one.fields) != 1 || len(body) > 0 {
-		return badHeader("This is not one header field.")
-	}
-	h.fields = append(one.fields, h.fields...)
-	return nil
-}
-
 func (h *Header) place(f field) {
 	for i, old := range h.fields {
 		if strings.EqualFold(old.name, f.name) {
@@ -324,7 +310,7 @@ func (h Header) Bytes() []byte {
 // travel only under SMTPUTF8 (RFC 6532).
 func NeedsSMTPUTF8(h Header) bool {
 	for _, f := range h.fields {
-		if has8Bit(f.raw) {
+		if Has8Bit(f.raw) {
 			return true
 		}
 	}

@@ -34,7 +34,7 @@ func ToSevenBit(h Header, body io.Reader, limit int64) (Header, io.Reader, error
 	if NeedsSMTPUTF8(h) {
 		return Header{}, nil, ErrNotSevenBit
 	}
-	if !has8Bit(b) {
+	if !Has8Bit(b) {
 		return h, bytes.NewReader(b), nil
 	}
 	h = h.Clone()
@@ -56,7 +56,7 @@ func sevenBitPart(h *Header, body []byte, fallback string, depth int, left *int)
 	if *left--; *left < 0 || depth > maxDepth || NeedsSMTPUTF8(*h) {
 		return nil, ErrNotSevenBit
 	}
-	if !has8Bit(body) {
+	if !Has8Bit(body) {
 		return body, nil
 	}
 	switch h.transferEncoding() {
@@ -111,7 +111,7 @@ func onlyCRLF(b []byte) bool {
 // sevenBitEntity encodes a part with its header. A part that is seven-bit
 // keeps its bytes.
 func sevenBitEntity(b []byte, fallback string, depth int, left *int) ([]byte, error) {
-	if !has8Bit(b) {
+	if !Has8Bit(b) {
 		*left--
 		return b, nil
 	}
@@ -156,7 +156,7 @@ func sevenBitMultipart(media, boundary string, body []byte, depth int, left *int
 // asciiOnly marks what cannot be encoded in the preamble and epilogue, which
 // readers do not show (RFC 2046 section 5.1.1).
 func asciiOnly(b []byte) []byte {
-	if !has8Bit(b) {
+	if !Has8Bit(b) {
 		return b
 	}
 	out := bytes.Clone(b)

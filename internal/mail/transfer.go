@@ -3,44 +3,25 @@ package mail
 import (
 	"bytes"
 	"encoding/base64"
-	"io"
+	"encoding/binary"
 	"mime/quotedprintable"
 	"strings"
-	"unicode/utf8"
 )
 
-// has8Bit reports whether a byte beyond ASCII is in b.
-func has8Bit(b []byte) bool {
-	for len(b) >= 8 {
-		if (b[0]|b[1]|b[2]|b[3]|b[4]|b[5]|b[6]|b[7])&0x80 != 0 {
+// Has8Bit reports whether an octet beyond ASCII is in b. It looks at eight at
+// a time: every octet of every message passes here.
+func Has8Bit(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b)&0x8080808080808080 != 0 {
 			return true
 		}
-		b = b[8:]
 	}
 	for _, c := range b {
-		if c >= utf8.RuneSelf {
+		if c >= 0x80 {
 			return true
 		}
 	}
 	return false
-}
-
-// Has8Bit reports whether what r gives holds bytes beyond ASCII, and so needs
-// 8BITMIME (RFC 6152). It reads to the first such byte or to the end.
-func Has8Bit(r io.Reader) (bool, error) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(buf)
-		if has8Bit(buf[:n]) {
-			return true, nil
-		}
-		if err == io.EOF {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-	}
 }
 
 // decodeQ decodes =XX and keeps what is not such an escape.

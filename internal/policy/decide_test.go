@@ -287,3 +287,16 @@ func TestNarrowMeetsALaterPolicy(t *testing.T) {
 		t.Errorf("nothing changed, but the plan did:\n%+v\n%+v", was, same)
 	}
 }
+
+func TestAPlanSaysWhatItComesTo(t *testing.T) {
+	for want, p := range map[string]Plan{
+		"As usual.":                   {ForecastReason: "As usual."},
+		"No.":                         {ForecastReason: "As usual.", Refuse: "No.", Hold: "review"},
+		"Held for review: large mail": {ForecastReason: "As usual.", Hold: "large mail"},
+		"Held: the policy leaves no way to seal it.": {ForecastReason: "As usual.", Hold: HoldNoSeal},
+	} {
+		if got := p.Sentence(); got != want {
+			t.Errorf("%+v: %q, want %q", p, got, want)
+		}
+	}
+}

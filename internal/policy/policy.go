@@ -121,6 +121,19 @@ type Plan struct {
 	ForecastReason string `json:"forecast_reason,omitempty"`
 }
 
+// Sentence tells people what the plan comes to as things look now.
+func (p Plan) Sentence() string {
+	switch {
+	case p.Refuse != "":
+		return p.Refuse
+	case p.Hold == HoldNoSeal:
+		return "Held: the policy leaves no way to seal it."
+	case p.Hold != "":
+		return "Held for review: " + p.Hold
+	}
+	return p.ForecastReason
+}
+
 // Allows reports whether seal is in the plan.
 func (p Plan) Allows(seal Seal) bool {
 	return slices.Contains(p.Seals, seal)

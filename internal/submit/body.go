@@ -1,10 +1,10 @@
 package submit
 
 import (
-	"encoding/binary"
 	"io"
 
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/mail"
 )
 
 // keepInMemory is up to which size a body is handed to the engine in memory
@@ -35,7 +35,7 @@ func (b *inspected) Read(p []byte) (int, error) {
 		return n, errTooLarge
 	}
 	if !b.eightBit {
-		b.eightBit = hasEightBit(p[:n])
+		b.eightBit = mail.Has8Bit(p[:n])
 	}
 	if b.whole = b.whole && b.size <= keepInMemory; b.whole {
 		b.copied = append(b.copied, p[:n]...)
@@ -43,22 +43,6 @@ func (b *inspected) Read(p []byte) (int, error) {
 		b.copied = nil
 	}
 	return n, err
-}
-
-// hasEightBit looks at eight octets at a time: every octet of every message
-// passes here.
-func hasEightBit(p []byte) bool {
-	for ; len(p) >= 8; p = p[8:] {
-		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
-			return true
-		}
-	}
-	for _, c := range p {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
 }
 
 // kept is the body if it was small, else nil.

@@ -157,15 +157,9 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 
 // admit checks what needs no look at the message.
 func (d *Door) admit(ctx context.Context, draft Draft) (*orgFacts, error) {
-	if !draft.Principal.May(auth.Send) {
-		return nil, fault.New(fault.Denied, "scope_missing", "This key may not send messages.")
-	}
-	org, err := d.orgs.get(ctx, d, draft.Principal.Org)
+	org, err := d.orgOf(ctx, draft.Principal)
 	if err != nil {
 		return nil, err
-	}
-	if org.destroyed {
-		return nil, fault.New(fault.Denied, "org_destroyed", "This organization's keys are destroyed; it can send nothing.")
 	}
 	if len(draft.Recipients) == 0 {
 		return nil, fault.New(fault.Invalid, "no_recipient", "The message has no recipient.").At("/to")
@@ -173,14 +167,11 @@ func (d *Door) admit(ctx context.Context, draft Draft) (*orgFacts, error) {
 	if len(draft.Recipients) > org.maxRecipients {
 		return nil, fault.Newf(fault.TooLarge, "too_many_recipients", "A message can have at most %d recipients.", org.maxRecipients).At("/to")
 	}
-	if !draft.Sender.IsZero() && !org.domains[draft.Sender.Domain()] {
-		return nil, notOurs
+	if err := org.checkSender(draft.Sender); err != nil {
+		return nil, err
 	}
 	return org, d.checkTimes(draft)
 }
-
-var notOurs = fault.New(fault.Denied, "sender_not_verified",
-	"The sender's domain is not a verified domain of your organization. \"sealpost domain add\" and \"sealpost domain verify\" make it one.").At("/from")
 
 // maxAhead is how far ahead a message can be scheduled.
 const maxAhead = 366 * 24 * time.Hour
@@ -221,9 +212,9 @@ func (d *Door) open(draft Draft, org *orgFacts) (*mail.Submitted, error) {
 	return m, nil
 }
 
-// maxReceived is when a message is taken to run in a loop (RFC 5321 section
-// 6.3 asks for a large limit, normally at least 100 was meant; mail that has
-// passed 50 servers inside one organization is lost already).
+// maxReceived is when a message is taken to run in a loop. RFC 5321 section
+// 6.3 would have at least 100, for mail that crosses the internet; what has
+// passed 50 servers on its way to this door is lost already.
 const maxReceived = 50
 
 func (d *Door) messageIDDomain(draft Draft) string {
@@ -423,17 +414,8 @@ func (p *prepared) work(run id.ID) []spool.Work {
 func forecasts(deliveries []spool.Delivery) []Forecast {
 	all := make([]Forecast, 0, len(deliveries))
 	for _, dl := range deliveries {
-		f := Forecast{Delivery: dl.ID, Recipient: dl.Recipient, Seal: dl.Seal, Grade: dl.Plan.ForecastGrade,
-			Rule: dl.Plan.Rule, Reason: dl.Plan.ForecastReason, Reasons: slices.Clone(dl.Plan.Reasons), State: dl.State}
-		switch {
-		case dl.Plan.Refuse != "":
-			f.Reason = dl.Plan.Refuse
-		case dl.State == spool.Held && dl.Plan.Hold != policy.HoldNoSeal:
-			f.Reason = "Held for review: " + dl.Plan.Hold
-		case dl.State == spool.Held:
-			f.Reason = "Held: the policy leaves no way to seal it."
-		}
-		all = append(all, f)
+		all = append(all, Forecast{Delivery: dl.ID, Recipient: dl.Recipient, Seal: dl.Seal, Grade: dl.Plan.ForecastGrade,
+			Rule: dl.Plan.Rule, Reason: dl.Plan.Sentence(), Reasons: slices.Clone(dl.Plan.Reasons), State: dl.State})
 	}
 	return all
 }

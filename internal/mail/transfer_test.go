@@ -1,4 +1,4 @@
-package submit
+package mail
 
 import (
 	"bytes"
@@ -10,13 +10,13 @@ import (
 func TestEightBitOctetsAreFoundWhereverTheyStand(t *testing.T) {
 	for size := range 40 {
 		p := bytes.Repeat([]byte{0x7f}, size)
-		if hasEightBit(p) {
+		if Has8Bit(p) {
 			t.Fatalf("%d octets of 7 bits are taken for 8", size)
 		}
 		for i := range p {
 			for _, c := range []byte{0x80, 0xff} {
 				p[i] = c
-				if !hasEightBit(p) {
+				if !Has8Bit(p) {
 					t.Fatalf("an octet %#x at %d of %d is not seen", c, i, size)
 				}
 			}

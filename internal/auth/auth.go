@@ -48,8 +48,8 @@ const (
 // Scopes are all scopes.
 func Scopes() []Scope { return []Scope{Send, Read, Cancel, Events} }
 
-// Principal is who acts: a client of an organization, or a relay's source
-// network, or the portal's recipient.
+// Principal is who hands in or asks: a client of an organization, or a relay's
+// source network.
 type Principal struct {
 	Org            id.ID
 	Client         id.ID // zero for a relay's source network

@@ -1,8 +1,8 @@
 // Package seal makes artifacts: sealed bytes ready for one transport.
 //
 // Invariants:
-//   - A transport takes only an Artifact, and only this package and bounce
-//     make one. What is not an Artifact cannot be sent.
+//   - A transport takes only an Artifact, and only this package makes one, for
+//     deliver alone. What is not an Artifact cannot be sent.
 //   - An artifact names the least grade of transport it may travel over. The
 //     original message travels only in an artifact of TLS, whose floor is
 //     never below verified; notices carry nothing of the message and need

@@ -63,7 +63,7 @@ house: ## Hold the table of rooms and the other rules of the source tree
 .PHONY: race
 race: ## Run the tests of the rooms under the race detector
 	@command -v "$$($(GO) env CC)" >/dev/null || { echo "The race detector needs a C compiler: apt-get install gcc libc6-dev"; exit 1; }
-	CGO_ENABLED=1 $(GO) test -race -short -timeout=10m ./cmd/... ./internal/...
+	CGO_ENABLED=1 $(GO) test -race -timeout=10m ./internal/...
 
 .PHONY: test-broken
 test-broken: test-deps ## Break the product in known ways; each break must make its test fail

@@ -35,15 +35,16 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 // When the answer is lost, the key that makes a second try harmless is told:
 // the one that was sent.
 func TestLostAnswerNamesTheIdempotencyKey(t *testing.T) {
-	var sent string
+	keys := make(chan string, 10)
 	c := clientOf(t, func(_ http.ResponseWriter, r *http.Request) {
-		sent = r.Header.Get("Idempotency-Key")
+		keys <- r.Header.Get("Idempotency-Key")
 		panic(http.ErrAbortHandler)
 	})
 	_, err := c.send(t.Context(), wireMessage{Text: "canary-text"}, "")
 	if err == nil {
 		t.Fatal("no error")
 	}
+	sent := <-keys
 	told := regexp.MustCompile(`--idempotency-key (\S+),`).FindStringSubmatch(err.Error())
 	if told == nil || told[1] != sent || len(sent) < 20 || strings.Contains(err.Error(), "canary") {
 		t.Errorf("sent %q: %v", sent, err)

@@ -105,7 +105,7 @@ func (a *Accounts) CreateOrg(ctx context.Context, slug, name string) (Org, error
 
 const orgColumns = "id, slug, name, limits, created_at, destroyed_at"
 
-func scanOrg(row interface{ Scan(...any) error }) (Org, error) {
+func scanOrg(row db.Row) (Org, error) {
 	var o Org
 	var limits string
 	var created int64
@@ -144,20 +144,8 @@ func (a *Accounts) OrgBySlug(ctx context.Context, slug string) (o Org, err error
 // Orgs lists all organizations by short name.
 func (a *Accounts) Orgs(ctx context.Context) (all []Org, err error) {
 	err = a.DB.Read(ctx, db.System, func(tx *db.Tx) error {
-		all = nil
-		rows, err := tx.Query("SELECT " + orgColumns + " FROM account_orgs ORDER BY slug")
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			o, err := scanOrg(rows)
-			if err != nil {
-				return err
-			}
-			all = append(all, o)
-		}
-		return rows.Err()
+		all, err = db.All(tx, scanOrg, "SELECT "+orgColumns+" FROM account_orgs ORDER BY slug")
+		return err
 	})
 	return all, err
 }

@@ -78,28 +78,21 @@ func (a *Accounts) Domain(ctx context.Context, org id.ID, name string) (Domain, 
 // Domains lists the organization's domains by name.
 func (a *Accounts) Domains(ctx context.Context, org id.ID) (all []Domain, err error) {
 	err = a.DB.Read(ctx, org, func(tx *db.Tx) error {
-		all = nil
-		rows, err := tx.Query(`SELECT domain, token, verified_at, verified_by
+		all, err = db.All(tx, scanDomain, `SELECT org_id, domain, token, verified_at, verified_by
 			FROM account_domains WHERE org_id = ? ORDER BY domain`, org)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			d := Domain{Org: org}
-			var at sql.NullInt64
-			var by sql.NullString
-			if err := rows.Scan(&d.Name, &d.Token, &at, &by); err != nil {
-				return err
-			}
-			if at.Valid {
-				d.VerifiedAt, d.VerifiedBy = clock.FromMicros(at.Int64), by.String
-			}
-			all = append(all, d)
-		}
-		return rows.Err()
+		return err
 	})
 	return all, err
+}
+
+func scanDomain(row db.Row) (d Domain, err error) {
+	var at sql.NullInt64
+	var by sql.NullString
+	err = row.Scan(&d.Org, &d.Name, &d.Token, &at, &by)
+	if at.Valid {
+		d.VerifiedAt, d.VerifiedBy = clock.FromMicros(at.Int64), by.String
+	}
+	return d, err
 }
 
 // LookupTXT asks the DNS for the TXT records of a name.

@@ -163,20 +163,11 @@ func (c *Clients) Revoke(ctx context.Context, org, client id.ID) error {
 // List gives the organization's clients, oldest first.
 func (c *Clients) List(ctx context.Context, org id.ID) (all []Client, err error) {
 	err = c.DB.Read(ctx, org, func(tx *db.Tx) error {
-		all = nil
-		rows, err := tx.Query("SELECT "+clientColumns+" FROM auth_clients WHERE org_id = ? ORDER BY id", org)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			cl, _, err := scanClient(rows)
-			if err != nil {
-				return err
-			}
-			all = append(all, cl)
-		}
-		return rows.Err()
+		all, err = db.All(tx, func(row db.Row) (Client, error) {
+			cl, _, err := scanClient(row)
+			return cl, err
+		}, "SELECT "+clientColumns+" FROM auth_clients WHERE org_id = ? ORDER BY id", org)
+		return err
 	})
 	return all, err
 }
@@ -248,7 +239,7 @@ func (c *Clients) find(ctx context.Context, org, client id.ID) (cl Client, sum [
 
 const clientColumns = "id, org_id, name, secret_hmac, scopes, default_purpose, created_at, expires_at, revoked_at"
 
-func scanClient(row interface{ Scan(...any) error }) (Client, []byte, error) {
+func scanClient(row db.Row) (Client, []byte, error) {
 	var cl Client
 	var sum []byte
 	var scopes string

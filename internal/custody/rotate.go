@@ -146,21 +146,12 @@ func (c *Custody) rewrapAll(ctx context.Context, ks *orgKeys, r *Rotation) error
 
 func (c *Custody) oldRows(ctx context.Context, org id.ID, below int, after id.ID) (rows []wrappedRow, err error) {
 	err = c.d.DB.Read(ctx, org, func(tx *db.Tx) error {
-		rows = nil
-		found, err := tx.Query(`SELECT id, org_key_version, wrapped FROM custody_data_keys
+		rows, err = db.All(tx, func(row db.Row) (w wrappedRow, err error) {
+			err = row.Scan(&w.id, &w.version, &w.wrapped)
+			return w, err
+		}, `SELECT id, org_key_version, wrapped FROM custody_data_keys
 			WHERE id > ? AND org_id = ? AND org_key_version < ? ORDER BY id LIMIT ?`, after, org, below, rewrapBatch)
-		if err != nil {
-			return err
-		}
-		defer found.Close()
-		for found.Next() {
-			var w wrappedRow
-			if err := found.Scan(&w.id, &w.version, &w.wrapped); err != nil {
-				return err
-			}
-			rows = append(rows, w)
-		}
-		return found.Err()
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read data keys: %w", err)

@@ -49,6 +49,33 @@ func (t *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 	return t.on.QueryContext(t.ctx, t.d.text(query), args...)
 }
 
+// Row is one row that a query gave.
+type Row interface{ Scan(dest ...any) error }
+
+// All runs a query and reads every row of its result with scan.
+func All[T any](t *Tx, scan func(Row) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := t.Query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// Value reads a row of one column, for All.
+func Value[T any](row Row) (v T, err error) {
+	err = row.Scan(&v)
+	return v, err
+}
+
 // Row runs a query for one row.
 func (t *Tx) Row(query string, args ...any) *sql.Row {
 	return t.on.QueryRowContext(t.ctx, t.d.text(query), args...)

@@ -66,21 +66,9 @@ func (n *Notary) CheckpointDue(ctx context.Context) (written int, err error) {
 	var orgs []id.ID
 	before := clock.Micros(n.d.Clock.Now().Add(-n.d.Every))
 	err = n.d.DB.Read(ctx, db.System, func(tx *db.Tx) error {
-		rows, err := tx.Query(`SELECT org_id FROM ledger_heads
+		orgs, err = db.All(tx, db.Value[id.ID], `SELECT org_id FROM ledger_heads
 			WHERE size > checkpoint_size AND (checkpoint_at <= ? OR size >= checkpoint_size + ?)`, before, n.d.Entries)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		orgs = nil
-		for rows.Next() {
-			var org id.ID
-			if err := rows.Scan(&org); err != nil {
-				return err
-			}
-			orgs = append(orgs, org)
-		}
-		return rows.Err()
+		return err
 	})
 	if err != nil {
 		return 0, err

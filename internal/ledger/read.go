@@ -217,22 +217,10 @@ func Advance(tx *db.Tx, name string, from, to int64) error {
 // cursor of this name.
 func OrgsBehind(ctx context.Context, d *db.DB, name string, limit int) (orgs []id.ID, err error) {
 	err = d.Read(ctx, db.System, func(tx *db.Tx) error {
-		rows, err := tx.Query(`SELECT h.org_id FROM ledger_heads h
+		orgs, err = db.All(tx, db.Value[id.ID], `SELECT h.org_id FROM ledger_heads h
 			LEFT JOIN ledger_cursors c ON c.name = ? AND c.org_id = h.org_id
 			WHERE h.size > COALESCE(c.seq, -1) + 1 LIMIT ?`, name, limit)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		orgs = nil
-		for rows.Next() {
-			var org id.ID
-			if err := rows.Scan(&org); err != nil {
-				return err
-			}
-			orgs = append(orgs, org)
-		}
-		return rows.Err()
+		return err
 	})
 	return orgs, err
 }

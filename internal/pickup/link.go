@@ -112,22 +112,13 @@ func (p *Pickup) ExpireLinks(ctx context.Context) error {
 // expiredLinks looks across all organizations, as taking work does.
 func (p *Pickup) expiredLinks(ctx context.Context, now time.Time, after id.ID) (page []expired, err error) {
 	err = p.DB.Read(ctx, db.System, func(tx *db.Tx) error {
-		page = nil
-		rows, err := tx.Query(`SELECT org_id, delivery_id, message_id FROM pickup_links
+		page, err = db.All(tx, func(row db.Row) (e expired, err error) {
+			err = row.Scan(&e.org, &e.delivery, &e.message)
+			return e, err
+		}, `SELECT org_id, delivery_id, message_id FROM pickup_links
 			WHERE expires_at <= ? AND revoked_at IS NULL AND delivery_id > ? ORDER BY delivery_id LIMIT ?`,
 			clock.Micros(now), after, expirePage)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var e expired
-			if err := rows.Scan(&e.org, &e.delivery, &e.message); err != nil {
-				return err
-			}
-			page = append(page, e)
-		}
-		return rows.Err()
+		return err
 	})
 	return page, err
 }

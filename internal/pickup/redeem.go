@@ -133,22 +133,12 @@ func (p *Pickup) try(tx *db.Tx, l link, browser, digits private.String) (bool, e
 }
 
 func takeTries(tx *db.Tx, delivery id.ID, browser []byte, now time.Time) ([]live, error) {
-	rows, err := tx.Query(`UPDATE pickup_codes SET tries = tries + 1
+	return db.All(tx, func(row db.Row) (c live, err error) {
+		err = row.Scan(&c.id, &c.hmac, &c.tries)
+		return c, err
+	}, `UPDATE pickup_codes SET tries = tries + 1
 		WHERE org_id = ? AND delivery_id = ? AND browser_sha256 = ? AND used_at IS NULL AND tries < ? AND expires_at > ?
 		RETURNING id, code_hmac, tries`, tx.Org(), delivery, browser, maxTries, clock.Micros(now))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []live
-	for rows.Next() {
-		var c live
-		if err := rows.Scan(&c.id, &c.hmac, &c.tries); err != nil {
-			return nil, err
-		}
-		all = append(all, c)
-	}
-	return all, rows.Err()
 }
 
 // open begins a session: from here on the message counts as read.

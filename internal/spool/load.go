@@ -94,7 +94,7 @@ const deliveryTables = ` FROM spool_deliveries d LEFT JOIN spool_unsettled u ON 
 
 // scanDelivery reads deliveryColumns. key may be nil: then the recipient is
 // left out.
-func scanDelivery(row interface{ Scan(...any) error }, org id.ID, key *custody.DataKey) (Delivery, error) {
+func scanDelivery(row db.Row, org id.ID, key *custody.DataKey) (Delivery, error) {
 	d := Delivery{Org: org}
 	var recipient []byte
 	var plan, seal, grade string
@@ -156,18 +156,6 @@ func MessageOf(tx *db.Tx, delivery id.ID) (message id.ID, err error) {
 
 // Deliveries opens all deliveries of one message, in the order of acceptance.
 func Deliveries(tx *db.Tx, m Message) ([]Delivery, error) {
-	rows, err := tx.Query("SELECT "+deliveryColumns+deliveryTables+"WHERE d.org_id = ? AND d.message_id = ? ORDER BY d.id", tx.Org(), m.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []Delivery
-	for rows.Next() {
-		d, err := scanDelivery(rows, tx.Org(), m.Key)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, d)
-	}
-	return all, rows.Err()
+	return db.All(tx, func(row db.Row) (Delivery, error) { return scanDelivery(row, tx.Org(), m.Key) },
+		"SELECT "+deliveryColumns+deliveryTables+"WHERE d.org_id = ? AND d.message_id = ? ORDER BY d.id", tx.Org(), m.ID)
 }

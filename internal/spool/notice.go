@@ -73,12 +73,11 @@ func PostNotice(tx *db.Tx, n Notice, owner id.ID) (posted bool, err error) {
 
 // TakeNotices gives up to limit due notices to a run.
 func TakeNotices(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
-	rows, err := tx.Query(tx.Pick(
+	return takeDue(tx, true, tx.Pick(
 		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (`+dueNotices+`)
 		 RETURNING id, org_id, message_id, domain, next_at`,
 		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id = ANY (ARRAY(`+dueNotices+` FOR UPDATE SKIP LOCKED))
 		 RETURNING id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
-	return scanDue(rows, err, true)
 }
 
 // LoadNotice opens a notice. Where its text cannot be read, what stands in

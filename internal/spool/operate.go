@@ -108,11 +108,7 @@ func Cancel(tx *db.Tx, delivery id.ID, reason, by string, at time.Time) (bool, e
 // CancelMessage cancels every delivery of a message that can still be, and
 // gives their number.
 func CancelMessage(tx *db.Tx, message id.ID, reason, by string, at time.Time) (int, error) {
-	rows, err := tx.Query("SELECT id FROM spool_deliveries WHERE org_id = ? AND message_id = ? ORDER BY id", tx.Org(), message)
-	if err != nil {
-		return 0, err
-	}
-	ids, err := scanIDs(rows)
+	ids, err := db.All(tx, db.Value[id.ID], "SELECT id FROM spool_deliveries WHERE org_id = ? AND message_id = ? ORDER BY id", tx.Org(), message)
 	if err != nil {
 		return 0, err
 	}
@@ -138,18 +134,6 @@ func act(tx *db.Tx, delivery id.ID, t ledger.Type, reason, by string, at time.Ti
 		return err
 	}
 	return ledger.Append(tx, ledger.Fact{Type: t, Message: message, Delivery: delivery, At: at, Data: stateFact{Reason: reason, By: by}})
-}
-
-func scanIDs(rows *sql.Rows) (all []id.ID, err error) {
-	defer rows.Close()
-	for rows.Next() {
-		var i id.ID
-		if err := rows.Scan(&i); err != nil {
-			return nil, err
-		}
-		all = append(all, i)
-	}
-	return all, rows.Err()
 }
 
 // Queued is an unsettled delivery as an operator sees it: no addresses.
@@ -187,24 +171,16 @@ func Queue(tx *db.Tx, f QueueFilter) ([]Queued, error) {
 	if f.Domain != "" {
 		query, args = query+" AND u.domain = ?", append(args, f.Domain)
 	}
-	rows, err := tx.Query(query+" ORDER BY u.delivery_id LIMIT ?", append(args, f.Limit)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []Queued
-	for rows.Next() {
-		var q Queued
-		var state, seal string
-		var next, created int64
-		if err := rows.Scan(&q.Delivery, &q.Org, &q.Message, &q.Domain, &state, &next, &seal, &q.Reason, &q.Attempts, &created); err != nil {
-			return nil, err
-		}
-		q.State, q.Seal = State(state), policy.Seal(seal)
-		q.NextAt, q.CreatedAt = clock.FromMicros(next), clock.FromMicros(created)
-		all = append(all, q)
-	}
-	return all, rows.Err()
+	return db.All(tx, scanQueued, query+" ORDER BY u.delivery_id LIMIT ?", append(args, f.Limit)...)
+}
+
+func scanQueued(row db.Row) (q Queued, err error) {
+	var state, seal string
+	var next, created int64
+	err = row.Scan(&q.Delivery, &q.Org, &q.Message, &q.Domain, &state, &next, &seal, &q.Reason, &q.Attempts, &created)
+	q.State, q.Seal = State(state), policy.Seal(seal)
+	q.NextAt, q.CreatedAt = clock.FromMicros(next), clock.FromMicros(created)
+	return q, err
 }
 
 // Depth counts unsettled deliveries by state, across organizations.

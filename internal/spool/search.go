@@ -45,9 +45,6 @@ func Find(tx *db.Tx, s Search) ([]id.ID, error) {
 	default:
 		where, args = append(where, "m.id IN (SELECT message_id FROM spool_unsettled WHERE org_id = ? AND state = ?)"), append(args, tx.Org(), string(s.State))
 	}
-	rows, err := tx.Query("SELECT m.id FROM spool_messages m WHERE "+strings.Join(where, " AND ")+" ORDER BY m.id DESC LIMIT ?", append(args, s.Limit)...)
-	if err != nil {
-		return nil, err
-	}
-	return scanIDs(rows)
+	return db.All(tx, db.Value[id.ID],
+		"SELECT m.id FROM spool_messages m WHERE "+strings.Join(where, " AND ")+" ORDER BY m.id DESC LIMIT ?", append(args, s.Limit)...)
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -104,55 +104,54 @@ const (
 // looks across all organizations: queues belong to destinations. On PostgreSQL
 // an array keeps the planner from running the inner query more than once.
 func Take(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
-	rows, err := tx.Query(tx.Pick(
+	return takeDue(tx, false, tx.Pick(
 		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (`+dueDeliveries+`)
 		 RETURNING delivery_id, org_id, message_id, domain, next_at`,
 		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(`+dueDeliveries+` FOR UPDATE SKIP LOCKED))
 		 RETURNING delivery_id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
-	return scanDue(rows, err, false)
 }
 
-// scanDue reads what was taken and puts it in the order in which it is due:
+// takeDue gives what a statement takes, in the order in which it is due:
 // RETURNING keeps none.
-func scanDue(rows *sql.Rows, err error, notice bool) ([]Item, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+func takeDue(tx *db.Tx, notices bool, query string, args ...any) ([]Item, error) {
 	type due struct {
 		Item
 		at int64
 	}
-	var all []due
-	for rows.Next() {
-		d := due{Item: Item{Notice: notice}}
-		if err := rows.Scan(&d.ID, &d.Org, &d.Message, &d.Domain, &d.at); err != nil {
-			return nil, err
-		}
-		all = append(all, d)
+	all, err := db.All(tx, func(row db.Row) (due, error) {
+		d := due{Item: Item{Notice: notices}}
+		err := row.Scan(&d.ID, &d.Org, &d.Message, &d.Domain, &d.at)
+		return d, err
+	}, query, args...)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(all, func(a, b due) int { return cmp.Or(cmp.Compare(a.at, b.at), bytes.Compare(a.ID[:], b.ID[:])) })
 	items := make([]Item, len(all))
 	for i, d := range all {
 		items[i] = d.Item
 	}
-	return items, rows.Err()
+	return items, nil
 }
 
-func scanItems(rows *sql.Rows, err error, notice bool) ([]Item, error) {
+// itemsOf gives the deliveries and the notices that a run holds in a state, up
+// to limit of each.
+func itemsOf(tx *db.Tx, run id.ID, state State, limit int) ([]Item, error) {
+	scan := func(notice bool) func(db.Row) (Item, error) {
+		return func(row db.Row) (Item, error) {
+			it := Item{Notice: notice}
+			err := row.Scan(&it.ID, &it.Org, &it.Message, &it.Domain)
+			return it, err
+		}
+	}
+	items, err := db.All(tx, scan(false), `SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled
+		WHERE owner = ? AND state = ? LIMIT ?`, run, string(state), limit)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var all []Item
-	for rows.Next() {
-		it := Item{Notice: notice}
-		if err := rows.Scan(&it.ID, &it.Org, &it.Message, &it.Domain); err != nil {
-			return nil, err
-		}
-		all = append(all, it)
-	}
-	return all, rows.Err()
+	notices, err := db.All(tx, scan(true), `SELECT id, org_id, message_id, domain FROM spool_notices
+		WHERE owner = ? AND state = ? LIMIT ?`, run, string(state), limit)
+	return append(items, notices...), err
 }
 
 // Release gives ready deliveries that a run will not attempt back to whoever
@@ -180,39 +179,19 @@ func GiveBack(tx *db.Tx, it Item, run id.ID) error {
 
 // Owners lists the runs that own anything, across organizations.
 func Owners(tx *db.Tx) ([]id.ID, error) {
-	rows, err := tx.Query(`SELECT owner FROM spool_unsettled WHERE owner IS NOT NULL
+	return db.All(tx, db.Value[id.ID], `SELECT owner FROM spool_unsettled WHERE owner IS NOT NULL
 		UNION SELECT owner FROM spool_notices WHERE owner IS NOT NULL`)
-	if err != nil {
-		return nil, err
-	}
-	return scanIDs(rows)
 }
 
 // Owned lists what a run owns and has not begun.
 func Owned(tx *db.Tx, run id.ID) ([]Item, error) {
-	rows, err := tx.Query("SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled WHERE owner = ? AND state = 'ready'", run)
-	items, err := scanItems(rows, err, false)
-	if err != nil {
-		return nil, err
-	}
-	rows, err = tx.Query("SELECT id, org_id, message_id, domain FROM spool_notices WHERE owner = ? AND state = 'ready'", run)
-	notices, err := scanItems(rows, err, true)
-	return append(items, notices...), err
+	return itemsOf(tx, run, Ready, math.MaxInt32)
 }
 
 // Abandoned lists what a dead run was sending: the outcome of those attempts
 // is unknown.
 func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
-	rows, err := tx.Query(`SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled
-		WHERE owner = ? AND state = 'sending' LIMIT ?`, run, limit)
-	items, err := scanItems(rows, err, false)
-	if err != nil {
-		return nil, err
-	}
-	rows, err = tx.Query(`SELECT id, org_id, message_id, domain FROM spool_notices
-		WHERE owner = ? AND state = 'sending' LIMIT ?`, run, limit)
-	notices, err := scanItems(rows, err, true)
-	return append(items, notices...), err
+	return itemsOf(tx, run, Sending, limit)
 }
 
 // Start begins an attempt: no row, no attempt. It records which seal was

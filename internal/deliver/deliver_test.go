@@ -9,12 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
-	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/custody"
-	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver"
@@ -27,17 +23,15 @@ import (
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
 
 // node is one delivering node on a loopback internet.
 type node struct {
-	t      *testing.T
-	db     *db.DB
+	*submittest.House
 	net    *fake.Internet
-	keys   *custody.Custody
 	door   *submit.Door
 	engine *deliver.Engine
-	org    id.ID
 }
 
 var logs = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
@@ -69,31 +63,17 @@ func start(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps))
 
 func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps)) *node {
 	t.Helper()
-	ctx := context.Background()
-	h := &node{t: t, db: d, net: n, keys: custodytest.New(t, d)}
-	accounts := account.New(account.Deps{DB: d, Custody: h.keys, Clock: clock.System{}})
-	org, err := accounts.CreateOrg(ctx, "clinic", "Clinic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.org = org.ID
-	if _, err := accounts.AddDomain(ctx, org.ID, "clinic.test"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := accounts.ForceDomain(ctx, org.ID, "clinic.test"); err != nil {
-		t.Fatal(err)
-	}
+	h := &node{House: submittest.New(t, d, clock.System{}, "clinic.test"), net: n}
 	known, err := posture.New(posture.Deps{DB: d, Clock: clock.System{}, AllowLoopback: true, Resolver: n.ResolverAddr, HTTPSPort: n.HTTPSPort,
 		RootCAs: n.CAPool(), DNSTimeout: 500 * time.Millisecond, FetchTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs := blob.New(d, t.TempDir())
-	pick := pickup.New(pickup.Deps{DB: d, Custody: h.keys, Accounts: accounts, Blob: blobs, Clock: clock.System{}, Log: logs, PublicURL: "http://localhost"})
+	pick := pickup.New(pickup.Deps{DB: d, Custody: h.Custody, Accounts: h.Accounts, Blob: h.Blob, Clock: clock.System{}, Log: logs, PublicURL: "http://localhost"})
 	deps := deliver.Deps{
 		Config: deliver.Config{Node: "test", Concurrency: 100, PerDestination: 10, RetryMin: 300 * time.Millisecond, RetryMax: time.Second,
 			Alone: d.Dialect == db.SQLite, SMTPPort: n.SMTPPort},
-		DB: d, Custody: h.keys, Blob: blobs, Posture: known, Clock: clock.System{}, Log: logs,
+		DB: d, Custody: h.Custody, Blob: h.Blob, Posture: known, Clock: clock.System{}, Log: logs,
 		SMTP: smtpclient.Deps{RootCAs: n.CAPool(), Name: "mail.clinic.test", Clock: clock.System{}, Timeouts: smtpclient.Timeouts{
 			Connect: time.Second, Banner: time.Second, EHLO: time.Second, StartTLS: time.Second, TLS: time.Second, Mail: time.Second,
 			Rcpt: time.Second, Data: time.Second, Block: time.Second, Dot: time.Second}},
@@ -105,22 +85,20 @@ func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps
 		change(&deps)
 	}
 	h.engine = deliver.New(deps)
-	h.door = submit.New(submit.Deps{
-		Config: submit.Config{Hostname: "mail.clinic.test", MaxSize: 25 << 20, MaxRecipients: 1000, ExpireAfter: 48 * time.Hour, IdempotencyTTL: time.Hour},
-		DB:     d, Custody: h.keys, Blob: blobs, Accounts: accounts, Clock: clock.System{},
-		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
-		Reserve: h.engine.Reserve, Push: h.engine.Push,
+	h.door = h.Door(func(deps *submit.Deps) {
+		deps.MaxSize, deps.MaxRecipients, deps.IdempotencyTTL = 25<<20, 1000, time.Hour
+		deps.Reserve, deps.Push = h.engine.Reserve, h.engine.Push
 	})
 	return h
 }
 
 func (h *node) accept(draft submit.Draft, to ...string) submit.Receipt {
-	h.t.Helper()
-	draft.Principal = auth.Principal{Org: h.org, Client: id.New(), Scopes: auth.Scopes()}
+	h.T.Helper()
+	draft.Principal = auth.Principal{Org: h.Org.ID, Client: id.New(), Scopes: auth.Scopes()}
 	draft.Source, draft.Protocol = spool.FromSMTP, "ESMTPSA"
 	sender, err := mail.ParseAddress("ada@clinic.test")
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	draft.Sender = sender
 	if draft.Message == nil {
@@ -129,35 +107,35 @@ func (h *node) accept(draft submit.Draft, to ...string) submit.Receipt {
 	for _, s := range to {
 		a, err := mail.ParseAddress(s)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		draft.Recipients = append(draft.Recipients, a)
 	}
 	r, err := h.door.Accept(context.Background(), draft)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return r
 }
 
 func (h *node) delivery(i id.ID) (d spool.Delivery) {
-	h.t.Helper()
-	if err := h.db.Read(context.Background(), h.org, func(tx *db.Tx) (err error) {
+	h.T.Helper()
+	if err := h.DB.Read(context.Background(), h.Org.ID, func(tx *db.Tx) (err error) {
 		d, err = spool.LoadDelivery(tx, nil, i)
 		return err
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return d
 }
 
 // until polls what is recorded, since deliveries settle on their own.
 func (h *node) until(what string, ok func() bool) {
-	h.t.Helper()
+	h.T.Helper()
 	deadline := time.Now().Add(90 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("never came to pass: %s", what)
+			h.T.Fatalf("never came to pass: %s", what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -219,7 +197,7 @@ func TestCommandsActWhileTheEngineRuns(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), nil)
 		ctx := context.Background()
-		act := func(fn func(tx *db.Tx) error) error { return h.db.Write(ctx, h.org, fn) }
+		act := func(fn func(tx *db.Tx) error) error { return h.DB.Write(ctx, h.Org.ID, fn) }
 		now := time.Now()
 		r := h.accept(submit.Draft{SendAt: now.Add(time.Hour)}, "anna@modern.example", "bruno@tls12.example", "ines@shared-a.example")
 		one, two, three := r.Deliveries[0].Delivery, r.Deliveries[1].Delivery, r.Deliveries[2].Delivery
@@ -277,7 +255,7 @@ func TestADeadRunIsTakenOver(t *testing.T) {
 		}
 		r := h.accept(submit.Draft{}, "anna@modern.example", "bruno@tls12.example")
 		for i, state := range []string{"sending", "ready"} {
-			if err := d.Write(ctx, h.org, func(tx *db.Tx) error {
+			if err := d.Write(ctx, h.Org.ID, func(tx *db.Tx) error {
 				_, err := tx.Exec("UPDATE spool_unsettled SET owner = ?, state = ? WHERE delivery_id = ?", dead, state, r.Deliveries[i].Delivery)
 				return err
 			}); err != nil {

@@ -40,36 +40,36 @@ func each(t *testing.T, fn func(t *testing.T, d *db.DB)) {
 }
 
 func (h *node) attempts(i id.ID) []spool.Tried {
-	h.t.Helper()
-	desk := &spool.Desk{DB: h.db, Custody: h.keys}
-	_, tried, err := desk.Delivery(context.Background(), h.org, i)
+	h.T.Helper()
+	desk := &spool.Desk{DB: h.DB, Custody: h.Custody}
+	_, tried, err := desk.Delivery(context.Background(), h.Org.ID, i)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return tried
 }
 
 func (h *node) delivered(all ...id.ID) {
-	h.t.Helper()
+	h.T.Helper()
 	for _, i := range all {
 		h.until("it is delivered", func() bool { return h.delivery(i).State == spool.Delivered })
 	}
 }
 
 func (h *node) exec(query string, args ...any) {
-	h.t.Helper()
-	if err := h.db.Write(context.Background(), db.System, func(tx *db.Tx) error {
+	h.T.Helper()
+	if err := h.DB.Write(context.Background(), db.System, func(tx *db.Tx) error {
 		_, err := tx.Exec(query, args...)
 		return err
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }
 
 func (h *node) add(d fake.Domain) {
-	h.t.Helper()
+	h.T.Helper()
 	if err := h.net.AddDomain(d); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }
 
@@ -295,13 +295,13 @@ func TestNothingIsOwnedByNobody(t *testing.T) {
 func TestACancelWinsUntilTheAttemptBegins(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), nil)
-		desk := &spool.Desk{DB: d, Custody: h.keys}
+		desk := &spool.Desk{DB: d, Custody: h.Custody}
 		canceled := 0
 		for i := range 30 {
 			to := fmt.Sprintf("p%d@modern.example", i)
 			r := h.accept(submit.Draft{}, to)
 			time.Sleep(time.Duration(i) * time.Millisecond / 2) // so that both come first now and then
-			n, err := desk.Cancel(context.Background(), h.org, r.Message, "op", time.Now())
+			n, err := desk.Cancel(context.Background(), h.Org.ID, r.Message, "op", time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,14 +27,14 @@ import (
 var quiet = slog.New(slog.DiscardHandler)
 
 func (h *node) publish(rules string) {
-	h.t.Helper()
+	h.T.Helper()
 	text := `{"version":1,"order":["tls","portal"],"tls_floor":"verified","notice_floor":"encrypted","rules":[` + rules + `]}`
 	if _, err := policy.Parse([]byte(text)); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
-	accounts := account.New(account.Deps{DB: h.db, Custody: h.keys, Clock: clock.System{}})
-	if _, err := accounts.PublishPolicy(context.Background(), h.org, []byte(text)); err != nil {
-		h.t.Fatal(err)
+	accounts := account.New(account.Deps{DB: h.DB, Custody: h.Custody, Clock: clock.System{}})
+	if _, err := accounts.PublishPolicy(context.Background(), h.Org.ID, []byte(text)); err != nil {
+		h.T.Fatal(err)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestALaterPolicyNarrows(t *testing.T) {
 			}
 		}
 		held := r.Deliveries[1].Delivery
-		if err := d.Write(context.Background(), h.org, func(tx *db.Tx) error { return spool.ReleaseHeld(tx, held, "op", time.Now()) }); err != nil {
+		if err := d.Write(context.Background(), h.Org.ID, func(tx *db.Tx) error { return spool.ReleaseHeld(tx, held, "op", time.Now()) }); err != nil {
 			t.Fatal(err)
 		}
 		h.delivered(held)
@@ -87,7 +87,7 @@ func TestAReleasedDeliveryGoes(t *testing.T) {
 		if held.State != spool.Held {
 			t.Fatalf("accepted as %s", held.State)
 		}
-		if err := d.Write(context.Background(), h.org, func(tx *db.Tx) error {
+		if err := d.Write(context.Background(), h.Org.ID, func(tx *db.Tx) error {
 			return spool.ReleaseHeld(tx, held.Delivery, "op", time.Now())
 		}); err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func TestAThousandRecipients(t *testing.T) {
 		}
 		h.until("all are settled", func() bool {
 			var left int64
-			if err := d.Read(context.Background(), h.org, func(tx *db.Tx) (err error) {
+			if err := d.Read(context.Background(), h.Org.ID, func(tx *db.Tx) (err error) {
 				_, _, left, err = spool.Count(tx)
 				return err
 			}); err != nil {
@@ -200,40 +200,40 @@ func TestAThousandRecipients(t *testing.T) {
 
 // post queues a code mail about a delivery.
 func (h *node) post(message, delivery id.ID, to string, live time.Duration) id.ID {
-	h.t.Helper()
+	h.T.Helper()
 	n := id.New()
 	recipient, err := mail.ParseAddress(to)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
-	if err := h.db.Write(context.Background(), h.org, func(tx *db.Tx) error {
-		m, err := spool.LoadMessage(tx, h.keys, message)
+	if err := h.DB.Write(context.Background(), h.Org.ID, func(tx *db.Tx) error {
+		m, err := spool.LoadMessage(tx, h.Custody, message)
 		if err != nil {
 			return err
 		}
 		now := time.Now()
-		_, err = spool.PostNotice(tx, spool.Notice{ID: n, Org: h.org, Message: message, Delivery: delivery, Kind: spool.KindCode, Once: n.Text(id.Notice), Key: m.Key,
+		_, err = spool.PostNotice(tx, spool.Notice{ID: n, Org: h.Org.ID, Message: message, Delivery: delivery, Kind: spool.KindCode, Once: n.Text(id.Notice), Key: m.Key,
 			To: recipient, Text: private.NewBytes([]byte("Subject: code\r\n\r\n123 456\r\n")), CreatedAt: now, ExpiresAt: now.Add(live)}, id.ID{})
 		return err
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	h.engine.Poke()
 	return n
 }
 
 func (h *node) noticeState(n id.ID) (state string) {
-	h.t.Helper()
-	if err := h.db.Read(context.Background(), h.org, func(tx *db.Tx) error {
+	h.T.Helper()
+	if err := h.DB.Read(context.Background(), h.Org.ID, func(tx *db.Tx) error {
 		return tx.Row("SELECT state FROM spool_notices WHERE id = ?", n).Scan(&state)
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return state
 }
 
 func (h *node) noticeIs(n id.ID, want spool.State) {
-	h.t.Helper()
+	h.T.Helper()
 	h.until("the notice is "+string(want), func() bool { return h.noticeState(n) == string(want) })
 }
 
@@ -285,13 +285,13 @@ func TestHowNoticesEnd(t *testing.T) {
 		damaged := h.post(r.Message, about, "p@later.example", time.Minute)
 		h.noticeIs(damaged, spool.Deferred)
 		var sealed []byte
-		if err := d.Read(context.Background(), h.org, func(tx *db.Tx) error {
+		if err := d.Read(context.Background(), h.Org.ID, func(tx *db.Tx) error {
 			return tx.Row("SELECT sealed FROM spool_notices WHERE id = ?", damaged).Scan(&sealed)
 		}); err != nil {
 			t.Fatal(err)
 		}
 		tried := func() (n int) {
-			if err := d.Read(context.Background(), h.org, func(tx *db.Tx) error {
+			if err := d.Read(context.Background(), h.Org.ID, func(tx *db.Tx) error {
 				return tx.Row("SELECT attempts FROM spool_notices WHERE id = ?", damaged).Scan(&n)
 			}); err != nil {
 				t.Fatal(err)
@@ -316,7 +316,7 @@ func TestDestroyedContentFails(t *testing.T) {
 		r := h.accept(submit.Draft{}, "anna@modern.example")
 		one := r.Deliveries[0].Delivery
 		n := h.post(r.Message, one, "anna@modern.example", time.Minute)
-		if _, err := h.keys.DestroyOrg(h.org); err != nil {
+		if _, err := h.Custody.DestroyOrg(h.Org.ID); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.engine.Start(context.Background()); err != nil {

@@ -1,7 +1,6 @@
 package job_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,31 +19,14 @@ import (
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/job"
+	"github.com/sealpost/sealpost/internal/private/privatetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var ctx = context.Background()
 
-// safeBuffer is a log that several goroutines write.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func newRunner(t testing.TB, d *db.DB, c clock.Clock, log *safeBuffer) (*job.Runner, id.ID) {
+func newRunner(t testing.TB, d *db.DB, c clock.Clock, log *privatetest.Log) (*job.Runner, id.ID) {
 	t.Helper()
 	run := id.New()
 	r := job.New(job.Deps{DB: d, Clock: c, Log: slog.New(slog.NewTextHandler(log, nil)), Run: run})
@@ -116,7 +98,7 @@ func TestOneRunnerAtATime(t *testing.T) {
 		runs := make(chan int)
 		var runners [2]*job.Runner
 		for i := range runners {
-			runners[i], _ = newRunner(t, d, clock.System{}, &safeBuffer{})
+			runners[i], _ = newRunner(t, d, clock.System{}, &privatetest.Log{})
 			runners[i].Add(job.Task{Name: "count", Every: 2 * time.Millisecond, Do: func(ctx context.Context) error {
 				if running.Add(1) != 1 {
 					t.Error("two runners at once")
@@ -150,7 +132,7 @@ func TestOneRunnerAtATime(t *testing.T) {
 func TestTheLeaseOfADeadRunExpires(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		setLease(t, d, "task", id.New(), time.Hour)
-		r, _ := newRunner(t, d, clock.System{}, &safeBuffer{})
+		r, _ := newRunner(t, d, clock.System{}, &privatetest.Log{})
 		ran, other := make(chan bool, 100), make(chan bool)
 		r.Add(job.Task{Name: "task", Every: time.Millisecond, Do: func(context.Context) error { ran <- true; return nil }})
 		r.Add(job.Task{Name: "other", Every: time.Millisecond, Do: func(ctx context.Context) error {
@@ -174,7 +156,7 @@ func TestTheLeaseOfADeadRunExpires(t *testing.T) {
 
 func TestALostLeaseEndsTheTask(t *testing.T) {
 	d, c := dbtest.SQLite(t), clock.NewFake(time.Unix(0, 0))
-	r, _ := newRunner(t, d, c, &safeBuffer{})
+	r, _ := newRunner(t, d, c, &privatetest.Log{})
 	began, ended := make(chan bool, 9), make(chan error, 9)
 	r.Add(job.Task{Name: "long", Every: time.Second, Do: func(ctx context.Context) error {
 		began <- true
@@ -191,7 +173,7 @@ func TestALostLeaseEndsTheTask(t *testing.T) {
 // While a task runs longer than its lease, the lease stays.
 func TestALongTaskKeepsItsLease(t *testing.T) {
 	d, c := dbtest.SQLite(t), clock.NewFake(time.Unix(0, 0))
-	r, run := newRunner(t, d, c, &safeBuffer{})
+	r, run := newRunner(t, d, c, &privatetest.Log{})
 	began := make(chan bool, 1)
 	r.Add(job.Task{Name: "long", Every: time.Second, Do: func(ctx context.Context) error {
 		began <- true
@@ -224,7 +206,7 @@ func TestALongTaskKeepsItsLease(t *testing.T) {
 }
 
 func TestFailuresAreLoggedAndTriedAgainLater(t *testing.T) {
-	d, c, log := dbtest.SQLite(t), clock.NewFake(time.Unix(0, 0)), &safeBuffer{}
+	d, c, log := dbtest.SQLite(t), clock.NewFake(time.Unix(0, 0)), &privatetest.Log{}
 	r, _ := newRunner(t, d, c, log)
 	at := make(chan time.Time)
 	n := 0
@@ -268,7 +250,7 @@ func TestFailuresAreLoggedAndTriedAgainLater(t *testing.T) {
 
 func TestPoke(t *testing.T) {
 	d := dbtest.SQLite(t)
-	r, _ := newRunner(t, d, clock.System{}, &safeBuffer{})
+	r, _ := newRunner(t, d, clock.System{}, &privatetest.Log{})
 	runs, proceed := make(chan bool), make(chan bool)
 	r.Add(job.Task{Name: "idle", Every: time.Hour, Rest: time.Nanosecond, Do: func(ctx context.Context) error {
 		for _, ch := range []chan bool{runs, proceed} {
@@ -301,7 +283,7 @@ func TestPoke(t *testing.T) {
 func TestStartAndStop(t *testing.T) {
 	d := dbtest.SQLite(t)
 	for i := range 60 {
-		r, _ := newRunner(t, d, clock.System{}, &safeBuffer{})
+		r, _ := newRunner(t, d, clock.System{}, &privatetest.Log{})
 		for k := range 4 {
 			r.Add(job.Task{Name: fmt.Sprint("task", k), Every: time.Millisecond, Do: func(ctx context.Context) error { return ctx.Err() }})
 		}
@@ -323,7 +305,7 @@ func TestStartAndStop(t *testing.T) {
 		stopping.Wait()
 		cancel()
 	}
-	r, _ := newRunner(t, d, clock.System{}, &safeBuffer{})
+	r, _ := newRunner(t, d, clock.System{}, &privatetest.Log{})
 	r.Stop()
 	if err := r.Start(ctx); err == nil {
 		t.Error("started after Stop")
@@ -352,7 +334,7 @@ func TestWrongTasksAreRefused(t *testing.T) {
 }
 
 func TestADatabaseThatIsGone(t *testing.T) {
-	d, log := dbtest.SQLite(t), &safeBuffer{}
+	d, log := dbtest.SQLite(t), &privatetest.Log{}
 	c := clock.NewFake(time.Unix(0, 0))
 	r, _ := newRunner(t, d, c, log)
 	ran := make(chan bool, 1000)

@@ -13,10 +13,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
-	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/custody"
-	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fault"
@@ -26,51 +23,27 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
 
 // house is a front door on an empty installation with one organization.
 type house struct {
-	t     *testing.T
-	db    *db.DB
-	keys  *custody.Custody
-	blobs *blob.Store
-	accts *account.Accounts
+	*submittest.House
 	door  *submit.Door
 	clock *clock.Fake
-	org   account.Org
 	by    auth.Principal
 }
 
 func open(t *testing.T, d *db.DB) *house {
 	t.Helper()
-	ctx := context.Background()
-	h := &house{t: t, db: d, clock: clock.NewFake(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))}
-	h.keys = custodytest.New(t, d)
-	h.blobs = blob.New(d, t.TempDir())
-	h.accts = account.New(account.Deps{DB: d, Custody: h.keys, Clock: h.clock})
-	var err error
-	if h.org, err = h.accts.CreateOrg(ctx, "clinic", "Clinic"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.accts.AddDomain(ctx, h.org.ID, "clinic.test"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.accts.ForceDomain(ctx, h.org.ID, "clinic.test"); err != nil {
-		t.Fatal(err)
-	}
-	h.door = submit.New(submit.Deps{
-		Config: submit.Config{Hostname: "mail.clinic.test", MaxSize: 1 << 20, MaxRecipients: 10,
-			ExpireAfter: 48 * time.Hour, IdempotencyTTL: 72 * time.Hour},
-		DB: d, Custody: h.keys, Blob: h.blobs, Accounts: h.accts, Clock: h.clock,
-		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
-		Reserve: func(int) id.ID { return id.ID{} },
-		Push:    func(int, []spool.Work) {},
-	})
-	h.by = auth.Principal{Org: h.org.ID, Client: id.New(), Scopes: auth.Scopes()}
+	fake := clock.NewFake(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))
+	h := &house{House: submittest.New(t, d, fake, "clinic.test"), clock: fake}
+	h.door = h.Door(nil)
+	h.by = auth.Principal{Org: h.Org.ID, Client: id.New(), Scopes: auth.Scopes()}
 	return h
 }
 
-func addr(t *testing.T, s string) mail.Address {
+func addr(t testing.TB, s string) mail.Address {
 	t.Helper()
 	a, err := mail.ParseAddress(s)
 	if err != nil {
@@ -82,50 +55,50 @@ func addr(t *testing.T, s string) mail.Address {
 const plain = "From: Dr. Ada <ada@clinic.test>\r\nTo: x@y.example\r\nBcc: hidden@z.example\r\nSubject: Results [secure]\r\n\r\nAll is well.\r\n"
 
 func (h *house) draft(message string, to ...string) submit.Draft {
-	d := submit.Draft{Principal: h.by, Source: spool.FromAPI, Sender: addr(h.t, "ada@clinic.test"), Message: strings.NewReader(message), Protocol: "HTTP"}
+	d := submit.Draft{Principal: h.by, Source: spool.FromAPI, Sender: addr(h.T, "ada@clinic.test"), Message: strings.NewReader(message), Protocol: "HTTP"}
 	for _, a := range to {
-		d.Recipients = append(d.Recipients, addr(h.t, a))
+		d.Recipients = append(d.Recipients, addr(h.T, a))
 	}
 	return d
 }
 
 // stored reads a message back with its body.
 func (h *house) stored(message id.ID) (m spool.Message, deliveries []spool.Delivery, body []byte) {
-	h.t.Helper()
+	h.T.Helper()
 	ctx := context.Background()
-	if err := h.db.Read(ctx, h.org.ID, func(tx *db.Tx) (err error) {
-		if m, err = spool.LoadMessage(tx, h.keys, message); err != nil {
+	if err := h.DB.Read(ctx, h.Org.ID, func(tx *db.Tx) (err error) {
+		if m, err = spool.LoadMessage(tx, h.Custody, message); err != nil {
 			return err
 		}
 		deliveries, err = spool.Deliveries(tx, m)
 		return err
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
-	r := h.blobs.Open(ctx, m.Key, m.Blob)
+	r := h.Blob.Open(ctx, m.Key, m.Blob)
 	defer r.Close()
 	body, err := io.ReadAll(r)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return m, deliveries, body
 }
 
 func (h *house) rows(table string) (n int) {
-	h.t.Helper()
-	if err := h.db.Read(context.Background(), db.System, func(tx *db.Tx) error {
+	h.T.Helper()
+	if err := h.DB.Read(context.Background(), db.System, func(tx *db.Tx) error {
 		return tx.Row("SELECT count(*) FROM " + table).Scan(&n)
 	}); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return n
 }
 
 func (h *house) nothingStored(why string) {
-	h.t.Helper()
+	h.T.Helper()
 	for _, table := range []string{"spool_messages", "spool_deliveries", "spool_unsettled", "blob_chunks", "submit_answers"} {
 		if n := h.rows(table); n != 0 {
-			h.t.Errorf("%s: %d rows in %s", why, n, table)
+			h.T.Errorf("%s: %d rows in %s", why, n, table)
 		}
 	}
 }
@@ -209,7 +182,7 @@ func TestRefusalsStoreNothing(t *testing.T) {
 func TestPolicyHoldsRefusesAndRemovesTriggers(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	ctx := context.Background()
-	_, err := h.accts.PublishPolicy(ctx, h.org.ID, []byte(`{"version":1,"order":["tls","portal"],"tls_floor":"verified","notice_floor":"encrypted","rules":[
+	_, err := h.Accounts.PublishPolicy(ctx, h.Org.ID, []byte(`{"version":1,"order":["tls","portal"],"tls_floor":"verified","notice_floor":"encrypted","rules":[
 		{"name":"secure","when":{"trigger":["[secure]"]},"then":{"remove":["tls"]}},
 		{"name":"review","when":{"recipient":["held.example"]},"then":{"hold":"a person looks first"}},
 		{"name":"never","when":{"recipient":["bad.example"]},"then":{"refuse":"we do not write there"}}]}`))
@@ -329,7 +302,7 @@ func TestAnAnswerThatGoesMeanwhile(t *testing.T) {
 func TestRateLimitAndNewLimits(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	ctx := context.Background()
-	if err := h.accts.SetLimits(ctx, h.org.ID, account.Limits{MessagesPerMinute: 3, Recipients: 2, MessageSize: 1000}); err != nil {
+	if err := h.Accounts.SetLimits(ctx, h.Org.ID, account.Limits{MessagesPerMinute: 3, Recipients: 2, MessageSize: 1000}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.door.Accept(ctx, h.draft(plain, "a@y.example", "b@y.example", "c@y.example")); fault.From(err).Reason != "too_many_recipients" {
@@ -403,7 +376,7 @@ func TestScheduledAndSeal(t *testing.T) {
 func TestSenderRulesSeeWhatRecipientsSee(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	ctx := context.Background()
-	if _, err := h.accts.PublishPolicy(ctx, h.org.ID, []byte(`{"version":1,"rules":[
+	if _, err := h.Accounts.PublishPolicy(ctx, h.Org.ID, []byte(`{"version":1,"rules":[
 		{"name":"chief","when":{"sender":["chief@clinic.test"]},"then":{"refuse":"the chief writes on paper"}}]}`)); err != nil {
 		t.Fatal(err)
 	}

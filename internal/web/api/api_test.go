@@ -1,69 +1,41 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
-	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/custody"
-	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/private/privatetest"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/submit/submittest"
 	"github.com/sealpost/sealpost/internal/web"
 )
 
 // world is the API with everything behind it, and two organizations.
 type world struct {
-	t        *testing.T
-	db       *db.DB
-	custody  *custody.Custody
-	blob     *blob.Store
-	accounts *account.Accounts
-	clients  *auth.Clients
-	clock    *clock.Fake
-	log      *logged
-	mux      *http.ServeMux
-	handler  http.Handler
-	api      *API
-	org      id.ID
-	key      string            // all scopes
-	other    string            // of the other organization, all scopes
-	scoped   map[string]string // by scope, with that scope only
-}
-
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	*submittest.House
+	clock   *clock.Fake
+	log     *privatetest.Log
+	mux     *http.ServeMux
+	handler http.Handler
+	api     *API
+	key     string            // all scopes
+	other   string            // of the other organization, all scopes
+	scoped  map[string]string // by scope, with that scope only
 }
 
 func must[T any](v T, err error) T {
@@ -75,21 +47,12 @@ func must[T any](v T, err error) T {
 
 func newWorld(t *testing.T, d *db.DB) *world {
 	t.Helper()
-	ctx := context.Background()
-	w := &world{t: t, db: d, custody: custodytest.New(t, d), clock: clock.NewFake(time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)),
-		log: &logged{}, scoped: map[string]string{}}
-	w.blob = blob.New(d, t.TempDir())
-	w.accounts = account.New(account.Deps{DB: d, Custody: w.custody, Clock: w.clock})
-	w.clients = auth.New(auth.Deps{DB: d, Custody: w.custody, Clock: w.clock})
-	org, other := must(w.accounts.CreateOrg(ctx, "clinic", "Clinic")), must(w.accounts.CreateOrg(ctx, "other", "Other"))
-	w.org = org.ID
-	for name, owner := range map[string]id.ID{"clinic.example": org.ID, "other.example": other.ID} {
-		must(w.accounts.AddDomain(ctx, owner, name))
-		must(w.accounts.ForceDomain(ctx, owner, name))
-	}
-	w.key, w.other = w.newKey(org.ID, auth.Scopes()...), w.newKey(other.ID, auth.Scopes()...)
+	fake := clock.NewFake(time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC))
+	w := &world{House: submittest.New(t, d, fake, "clinic.example"), clock: fake, log: &privatetest.Log{}, scoped: map[string]string{}}
+	other := w.NewOrg("other", "other.example")
+	w.key, w.other = w.newKey(w.Org.ID, auth.Scopes()...), w.newKey(other.ID, auth.Scopes()...)
 	for _, s := range auth.Scopes() {
-		w.scoped[string(s)] = w.newKey(org.ID, s)
+		w.scoped[string(s)] = w.newKey(w.Org.ID, s)
 	}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	postures := map[string]policy.Posture{
@@ -97,13 +60,11 @@ func newWorld(t *testing.T, d *db.DB) *world {
 		"weak.example": {Known: true, TLSKnown: true, CanTLS: policy.Encrypted},
 		"none.example": {Known: true, TLSKnown: true, CanTLS: policy.None},
 	}
-	door := submit.New(submit.Deps{
-		Config: submit.Config{Hostname: "mail.clinic.example", MaxSize: 300_000, MaxRecipients: 20, ExpireAfter: 48 * time.Hour, IdempotencyTTL: 72 * time.Hour},
-		DB:     d, Custody: w.custody, Blob: w.blob, Accounts: w.accounts, Clock: w.clock, Log: log,
-		Posture: func(_ context.Context, domain string) policy.Posture { return postures[domain] },
-		Reserve: func(int) id.ID { return id.ID{} }, Push: func(int, []spool.Work) {},
+	door := w.Door(func(deps *submit.Deps) {
+		deps.Hostname, deps.MaxSize, deps.MaxRecipients, deps.Log = "mail.clinic.example", 300_000, 20, log
+		deps.Posture = func(_ context.Context, domain string) policy.Posture { return postures[domain] }
 	})
-	w.api = must(New(Deps{Door: door, Desk: &spool.Desk{DB: d, Custody: w.custody}, Clients: w.clients, Clock: w.clock, Log: log,
+	w.api = must(New(Deps{Door: door, Desk: &spool.Desk{DB: d, Custody: w.Custody}, Clients: w.Clients, Clock: w.clock, Log: log,
 		Events: func(ctx context.Context, org id.ID, after int64, limit int) ([]ledger.Event, int64, error) {
 			return ledger.Read(ctx, d, org, after, limit)
 		}, PublicURL: "https://mail.clinic.example", MaxBody: 600_000}))
@@ -114,11 +75,8 @@ func newWorld(t *testing.T, d *db.DB) *world {
 }
 
 func (w *world) newKey(org id.ID, scopes ...auth.Scope) string {
-	_, key, err := w.clients.Create(context.Background(), auth.Client{Org: org, Name: "test", Scopes: scopes})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return key.Reveal()
+	_, key := w.NewKey(org, scopes...)
+	return key
 }
 
 // answer is what came back.
@@ -132,7 +90,7 @@ type answer struct {
 // ask makes a request; header is a list of names and values. The key is the
 // world's unless header has an Authorization.
 func (w *world) ask(method, path, body string, header ...string) answer {
-	w.t.Helper()
+	w.T.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+w.key)
 	if body != "" {
@@ -153,16 +111,16 @@ func (w *world) ask(method, path, body string, header ...string) answer {
 }
 
 func (w *world) send(body string, header ...string) answer {
-	w.t.Helper()
+	w.T.Helper()
 	return w.ask("POST", "/api/v1/messages", body, header...)
 }
 
 // accepted sends and gives the ids of the message and its deliveries.
 func (w *world) accepted(body string) (message string, deliveries []string) {
-	w.t.Helper()
+	w.T.Helper()
 	a := w.send(body)
 	if a.status != http.StatusAccepted {
-		w.t.Fatalf("send: %d %s", a.status, a.text)
+		w.T.Fatalf("send: %d %s", a.status, a.text)
 	}
 	for _, d := range a.body["deliveries"].([]any) {
 		deliveries = append(deliveries, d.(map[string]any)["id"].(string))
@@ -196,51 +154,25 @@ func (a answer) same() string {
 	return requestID.ReplaceAllString(a.text, "") + string(must(json.Marshal(h)))
 }
 
-// stored gives the messages in the spool as they are sent, newest first.
-func (w *world) stored() []string {
-	w.t.Helper()
-	var all []string
-	err := w.db.Read(context.Background(), w.org, func(tx *db.Tx) error {
-		ids, err := spool.Find(tx, spool.Search{Limit: 10_000})
-		all = nil
-		for _, i := range ids {
-			m, err := spool.LoadMessage(tx, w.custody, i)
-			if err != nil {
-				return err
-			}
-			body, err := io.ReadAll(w.blob.Open(context.Background(), m.Key, m.Blob))
-			if err != nil {
-				return err
-			}
-			all = append(all, string(m.Header)+string(body))
-		}
-		return err
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return all
-}
-
 func (w *world) write(fn func(tx *db.Tx) error) {
-	w.t.Helper()
-	if err := w.db.WriteAlone(context.Background(), w.org, fn); err != nil {
-		w.t.Fatal(err)
+	w.T.Helper()
+	if err := w.DB.WriteAlone(context.Background(), w.Org.ID, fn); err != nil {
+		w.T.Fatal(err)
 	}
 }
 
 // attempt makes the first delivery fail for a while, as the engine would.
 func (w *world) attempt(message, delivery string) {
-	w.t.Helper()
+	w.T.Helper()
 	run := id.New()
 	msg, dlv := must(id.Parse(id.Message, message)), must(id.Parse(id.Delivery, delivery))
 	w.write(func(tx *db.Tx) error {
 		_, err := spool.Take(tx, run, w.clock.Now(), 100)
 		return err
 	})
-	it := spool.Item{ID: dlv, Org: w.org, Message: msg, Domain: "good.example"}
+	it := spool.Item{ID: dlv, Org: w.Org.ID, Message: msg, Domain: "good.example"}
 	w.write(func(tx *db.Tx) error {
-		m, err := spool.LoadMessage(tx, w.custody, msg)
+		m, err := spool.LoadMessage(tx, w.Custody, msg)
 		if err != nil {
 			return err
 		}
@@ -249,7 +181,7 @@ func (w *world) attempt(message, delivery string) {
 			return err
 		}
 		if ok, err := spool.Start(tx, it, run, d.Plan, policy.TLS, nil, w.clock.Now()); err != nil || !ok {
-			w.t.Fatalf("start: %v %v", ok, err)
+			w.T.Fatalf("start: %v %v", ok, err)
 		}
 		w.clock.Advance(2 * time.Second)
 		_, err = spool.Finish(tx, it, run, m.Key, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: w.clock.Now().Add(time.Hour), At: w.clock.Now(),

@@ -248,7 +248,7 @@ func TestDatabaseGone(t *testing.T) {
 		t.Fatal(a.text)
 	}
 	w.clock.Advance(clockTrust)
-	if err := w.db.Close(); err != nil {
+	if err := w.DB.Close(); err != nil {
 		t.Fatal(err)
 	}
 	a := w.send(small)

@@ -42,7 +42,7 @@ func TestSend(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("deliveries: %v, want %v", got, want)
 		}
-		m := w.stored()[0]
+		m := w.Stored()[0]
 		for _, part := range []string{"From: =?utf-8?", "Reply-To: desk@clinic.example\r\n", "X-Case: 42\r\n", "Content-Type: application/pdf", "aGVsbG8=", "with HTTP", "line one\r\nline two\r\n"} {
 			if !strings.Contains(m, part) {
 				t.Errorf("no %q in\n%s", part, m)
@@ -82,7 +82,7 @@ func TestPreview(t *testing.T) {
 	if first["seal"] != "tls" || first["rule"] != "default" || first["reason"] != "The recipient's domain is known to offer verified TLS." || first["id"] != nil {
 		t.Errorf("preview: %v", first)
 	}
-	if n := len(w.stored()); n != 0 {
+	if n := len(w.Stored()); n != 0 {
 		t.Errorf("a preview stored %d messages", n)
 	}
 }
@@ -176,7 +176,7 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		}
-		if n := len(w.stored()); n != 0 {
+		if n := len(w.Stored()); n != 0 {
 			t.Errorf("refusals stored %d messages", n)
 		}
 	})
@@ -230,7 +230,7 @@ func TestInjection(t *testing.T) {
 			t.Errorf("NUL in text: %d", a.status)
 		}
 	}
-	for _, m := range w.stored() {
+	for _, m := range w.Stored() {
 		header, _, _ := strings.Cut(m, "\r\n\r\n")
 		if strings.Contains(strings.ToLower(header), "\r\nbcc:") {
 			t.Errorf("a field was injected:\n%s", m)
@@ -272,7 +272,7 @@ func TestIdempotency(t *testing.T) {
 				first++
 			}
 		}
-		if n := len(w.stored()); n != 1 || first != 1 {
+		if n := len(w.Stored()); n != 1 || first != 1 {
 			t.Fatalf("%d messages stored, %d answered as new", n, first)
 		}
 		if a := w.send(small+" ", "Idempotency-Key", key); a.status != 409 || a.body["code"] != "idempotency_conflict" {

@@ -1,7 +1,6 @@
 package portal_test
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/pickup/pickuptest"
 	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/private/privatetest"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/web"
 	"github.com/sealpost/sealpost/internal/web/portal"
@@ -49,31 +49,14 @@ const rich = head + "Content-Type: text/html\n\n<h1>Only HTML</h1>\n"
 type site struct {
 	*pickuptest.World
 	*httptest.Server
-	log *buffer
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log *privatetest.Log
 }
 
 func newSite(t *testing.T, d *db.DB, change func(*portal.Deps)) *site {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
 	publicURL := "http://" + srv.Listener.Addr().String()
-	s := &site{World: pickuptest.New(t, d, publicURL), Server: srv, log: &buffer{}}
+	s := &site{World: pickuptest.New(t, d, publicURL), Server: srv, log: &privatetest.Log{}}
 	deps := portal.Deps{Pickup: s.Pickup, Clock: s.Clock, PublicURL: publicURL, Pace: -1, FormsPerMinute: 100_000, PagesPerMinute: 100_000}
 	if change != nil {
 		change(&deps)

@@ -51,7 +51,7 @@ func play(t *testing.T, w *world, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := len(w.stored())
+	before := len(w.Stored())
 	var p *peer
 	for i, line := range strings.Split(string(text), "\n") {
 		if line == "" || line[0] == '#' {
@@ -77,11 +77,11 @@ func play(t *testing.T, w *world, file string) {
 		case "S*:":
 			checkKeywords(t, where, p.reply(), arg)
 		case "STORED":
-			if got := len(w.stored()) - before; strconv.Itoa(got) != arg {
+			if got := len(w.Stored()) - before; strconv.Itoa(got) != arg {
 				t.Fatalf("%s: %d messages stored, want %s", where, got, arg)
 			}
 		case "HAS", "HASNOT":
-			if m := w.stored()[0]; strings.Contains(m, unquote(t, arg)) != (verb == "HAS") {
+			if m := w.Stored()[0]; strings.Contains(m, unquote(t, arg)) != (verb == "HAS") {
 				t.Fatalf("%s: the message is\n%q", where, m)
 			}
 		case "END":

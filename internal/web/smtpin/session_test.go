@@ -47,7 +47,7 @@ func TestConnectionLostInMessage(t *testing.T) {
 	if rest, _ := io.ReadAll(p.r); strings.Contains(string(rest), "Accepted") {
 		t.Errorf("half a chunk was accepted: %q", rest)
 	}
-	if n := len(w.stored()); n != 0 {
+	if n := len(w.Stored()); n != 0 {
 		t.Errorf("%d messages stored", n)
 	}
 }
@@ -73,7 +73,7 @@ func TestSilenceEndsSession(t *testing.T) {
 
 	p = w.dial(t, "submissions")
 	p.end()
-	if n := len(w.stored()); n != 0 {
+	if n := len(w.Stored()); n != 0 {
 		t.Errorf("%d messages stored", n)
 	}
 }
@@ -116,7 +116,7 @@ func TestDrain(t *testing.T) {
 	if _, err := net.Dial("tcp", w.addrs["relay"]); err == nil {
 		t.Error("the listener is still open")
 	}
-	if n := len(w.stored()); n != 2 {
+	if n := len(w.Stored()); n != 2 {
 		t.Errorf("%d messages stored, want 2", n)
 	}
 }
@@ -139,7 +139,7 @@ func TestDrainEndsByForce(t *testing.T) {
 	if err := w.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Shutdown: %v", err)
 	}
-	if n := len(w.stored()); n != 0 {
+	if n := len(w.Stored()); n != 0 {
 		t.Errorf("%d messages stored", n)
 	}
 }
@@ -185,7 +185,7 @@ func TestRevokedKeyEndsWithinSession(t *testing.T) {
 	p.login()
 	p.talk("MAIL FROM:<ada@clinic.example>", "250 ")
 	p.talk("RSET", "250 ")
-	if err := w.clients.Revoke(context.Background(), w.org, w.client.ID); err != nil {
+	if err := w.Clients.Revoke(context.Background(), w.Org.ID, w.client.ID); err != nil {
 		t.Fatal(err)
 	}
 	for range 200 { // a key is trusted for a second
@@ -215,7 +215,7 @@ func TestFloods(t *testing.T) {
 	p.talk("XYZZY", "500 ")
 	p.expect("421 4.7.0")
 	p.end()
-	if n := len(w.stored()); n != 0 {
+	if n := len(w.Stored()); n != 0 {
 		t.Errorf("%d messages stored", n)
 	}
 }
@@ -264,7 +264,7 @@ func TestOtherClient(t *testing.T) {
 	if err := errors.Join(data.Close(), c.Quit()); err != nil {
 		t.Fatal(err)
 	}
-	if all := w.stored(); len(all) != 1 || !strings.HasSuffix(all[0], "\r\n\r\n.\r\nhello\r\n") {
+	if all := w.Stored(); len(all) != 1 || !strings.HasSuffix(all[0], "\r\n\r\n.\r\nhello\r\n") {
 		t.Fatalf("stored: %q", all)
 	}
 }

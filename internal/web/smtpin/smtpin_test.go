@@ -2,7 +2,6 @@ package smtpin
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,59 +16,31 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
-	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/custody"
-	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
-	"github.com/sealpost/sealpost/internal/policy"
-	"github.com/sealpost/sealpost/internal/private"
-	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/private/privatetest"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
 
 const host = "mail.clinic.example"
 
 // world is a server with everything behind it.
 type world struct {
-	t       *testing.T
-	db      *db.DB
-	custody *custody.Custody
-	blob    *blob.Store
-	org     id.ID
-	client  auth.Client
-	words   map[string]string // for conversations
-	clients *auth.Clients
-	door    *submit.Door
-	pool    *x509.CertPool
-	tls     *tls.Config
-	log     *logged
-	server  *Server
-	addrs   map[string]string
-}
-
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	*submittest.House
+	client auth.Client
+	words  map[string]string // for conversations
+	door   *submit.Door
+	pool   *x509.CertPool
+	tls    *tls.Config
+	log    *privatetest.Log
+	server *Server
+	addrs  map[string]string
 }
 
 func must[T any](v T, err error) T {
@@ -82,41 +53,19 @@ func must[T any](v T, err error) T {
 // newWorld starts a server on one listener of each role. 127.0.0.1 may relay.
 func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 	t.Helper()
-	ctx := context.Background()
-	w := &world{t: t, db: d, custody: custodytest.New(t, d), log: &logged{}, words: map[string]string{}, addrs: map[string]string{}}
-	w.blob = blob.New(d, t.TempDir())
-	accounts := account.New(account.Deps{DB: d, Custody: w.custody, Clock: clock.System{}})
-	org := must(accounts.CreateOrg(ctx, "clinic", "Clinic"))
-	other := must(accounts.CreateOrg(ctx, "other", "Other"))
-	w.org = org.ID
-	for name, owner := range map[string]id.ID{"clinic.example": org.ID, "other.example": other.ID} {
-		must(accounts.AddDomain(ctx, owner, name))
-		must(accounts.ForceDomain(ctx, owner, name))
-	}
-	w.clients = auth.New(auth.Deps{DB: d, Custody: w.custody, Clock: clock.System{}})
-	var key private.String
-	var err error
-	w.client, key, err = w.clients.Create(ctx, auth.Client{Org: org.ID, Name: "test", Scopes: []auth.Scope{auth.Send}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, reader, err := w.clients.Create(ctx, auth.Client{Org: org.ID, Name: "reader", Scopes: []auth.Scope{auth.Read}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.credentials(key.Reveal(), reader.Reveal())
+	w := &world{House: submittest.New(t, d, clock.System{}, "clinic.example"), log: &privatetest.Log{}, words: map[string]string{}, addrs: map[string]string{}}
+	w.NewOrg("other", "other.example")
+	var key string
+	w.client, key = w.NewKey(w.Org.ID, auth.Send)
+	_, reader := w.NewKey(w.Org.ID, auth.Read)
+	w.credentials(key, reader)
 	log := slog.New(slog.NewTextHandler(w.log, nil))
-	w.door = submit.New(submit.Deps{
-		Config: submit.Config{Hostname: host, MaxSize: 200_000, MaxRecipients: 10, ExpireAfter: 48 * time.Hour, IdempotencyTTL: 72 * time.Hour},
-		DB:     d, Custody: w.custody, Blob: w.blob, Accounts: accounts, Clock: clock.System{}, Log: log,
-		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
-		Reserve: func(int) id.ID { return id.ID{} }, Push: func(int, []spool.Work) {},
-	})
+	w.door = w.Door(func(deps *submit.Deps) { deps.Hostname, deps.MaxSize, deps.Log = host, 200_000, log })
 	w.certificate()
 	deps := Deps{
 		Config: Config{Hostname: host, MaxSize: 200_000, MaxRecipients: 10, AuthDelay: -1},
-		Door:   w.door, Clients: w.clients, TLS: w.tls, Clock: clock.System{}, Log: log,
-		Sources: []Source{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: org.ID}},
+		Door:   w.door, Clients: w.Clients, TLS: w.tls, Clock: clock.System{}, Log: log,
+		Sources: []Source{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: w.Org.ID}},
 	}
 	if change != nil {
 		change(&deps)
@@ -138,7 +87,7 @@ func (w *world) listen(name string, role Role) {
 	w.addrs[name] = l.Addr().String()
 	go func() {
 		if err := w.server.Serve(l, role); err != nil {
-			w.t.Errorf("Serve: %v", err)
+			w.T.Errorf("Serve: %v", err)
 		}
 	}()
 }
@@ -164,35 +113,6 @@ func (w *world) certificate() {
 	w.pool = x509.NewCertPool()
 	w.pool.AddCert(must(x509.ParseCertificate(der)))
 	w.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-}
-
-// stored gives the messages in the spool, newest first.
-func (w *world) stored() []string {
-	w.t.Helper()
-	var all []string
-	err := w.db.Read(context.Background(), w.org, func(tx *db.Tx) error {
-		ids, err := spool.Find(tx, spool.Search{Limit: 10_000})
-		if err != nil {
-			return err
-		}
-		all = nil
-		for _, i := range ids {
-			m, err := spool.LoadMessage(tx, w.custody, i)
-			if err != nil {
-				return err
-			}
-			body, err := io.ReadAll(w.blob.Open(context.Background(), m.Key, m.Blob))
-			if err != nil {
-				return err
-			}
-			all = append(all, string(m.Header)+string(body))
-		}
-		return nil
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return all
 }
 
 // peer is a client that shows every octet.

@@ -49,12 +49,14 @@ const description = `Sealpost seals every message that leaves an organization wi
 A new installation:
 
   $ sealpost config describe > sealpost.toml   # edit it
+  $ export SEALPOST_CONFIG=$PWD/sealpost.toml
+  $ sealpost config check
   $ sealpost migrate --apply
   $ sealpost keys init
   $ sealpost org create clinic --name "Riverside Clinic"
   $ sealpost domain add clinic.example
   $ sealpost domain verify clinic.example
-  $ sealpost apikey create --name portal
+  $ sealpost apikey create --name lab-notices
   $ sealpost serve`
 
 func main() {

@@ -254,8 +254,8 @@ type orgDestroyCmd struct {
 
 // Help says that there is no way back.
 func (orgDestroyCmd) Help() string {
-	return "The keys are destroyed, and nobody can read the organization's messages any more: not here, not in any backup, not with the master key. " +
-		"There is no way back. Records without content stay, and the ledger still verifies.\n\nExamples:\n\n" +
+	return "The keys are destroyed, and nobody can read the organization's messages any more: not here, not in any backup of the database, not with the master key. " +
+		"There is no way back. Records without content stay, and the ledger still verifies. Copies of the key store made before still hold the keys: erase them too.\n\nExamples:\n\n" +
 		"  $ sealpost org destroy clinic                            # says what would be lost\n" +
 		"  $ sealpost org destroy clinic --apply --confirm clinic"
 }

@@ -148,7 +148,7 @@ func (c policyTestCmd) posture(ctx context.Context, core *app.Core, domain strin
 }
 
 func rowOfPlan(to mail.Address, plan policy.Plan) planRow {
-	r := planRow{Recipient: to.Reveal(), State: "ready", Seal: plan.Forecast, Grade: gradeWord(plan.ForecastGrade), Rule: plan.Rule, Reason: plan.Sentence(),
+	r := planRow{Recipient: to.Reveal(), State: "ready", Seal: plan.Forecast, Grade: plan.ForecastGrade.Word(), Rule: plan.Rule, Reason: plan.Sentence(),
 		Reasons: append([]string{}, plan.Reasons...), Seals: append([]policy.Seal{}, plan.Seals...), Floor: plan.Floor, NoticeFloor: plan.NoticeFloor,
 		Purpose: plan.Purpose, Hold: plan.Hold, Refuse: plan.Refuse, Triggers: plan.Triggers}
 	switch {
@@ -192,11 +192,4 @@ func (r policyTested) tell(p *page) {
 	if !r.SenderVerified {
 		p.linef("\nThe sender's domain is not a verified domain of %s: the message would be refused. See \"sealpost domain --help\".", r.Org)
 	}
-}
-
-func gradeWord(g policy.Grade) string {
-	if g == policy.None {
-		return ""
-	}
-	return g.String()
 }

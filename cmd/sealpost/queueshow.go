@@ -74,7 +74,7 @@ func (c queueShowCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		r := deliveryShown{Delivery: c.Delivery, Org: o.Slug, Message: d.Message.Text(id.Message), Domain: d.Recipient.Domain(), State: d.State,
-			Reason: d.Reason, Seal: d.Seal, Final: d.Final, Grade: gradeWord(d.Grade), Attempts: d.Attempts, Plan: d.Plan,
+			Reason: d.Reason, Seal: d.Seal, Final: d.Final, Grade: d.Grade.Word(), Attempts: d.Attempts, Plan: d.Plan,
 			CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt, Events: []eventShown{}}
 		for _, e := range events {
 			if !e.Delivery.IsZero() && e.Delivery != delivery {

@@ -42,6 +42,14 @@ func (g Grade) String() string {
 	return gradeNames[g]
 }
 
+// Word is the text form, and empty for None: nothing was proved.
+func (g Grade) Word() string {
+	if g == None {
+		return ""
+	}
+	return g.String()
+}
+
 // MarshalText gives the text form.
 func (g Grade) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
 

@@ -15,9 +15,11 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 )
 
+// What is absent or another organization's is answered with, and at the edges
+// also what is no id at all, so that they look alike.
 var (
-	noMessage  = fault.New(fault.NotFound, "no_message", "There is no such message.")
-	noDelivery = fault.New(fault.NotFound, "no_delivery", "There is no such delivery.")
+	ErrNoMessage  = fault.New(fault.NotFound, "no_message", "There is no such message.")
+	ErrNoDelivery = fault.New(fault.NotFound, "no_delivery", "There is no such delivery.")
 )
 
 // LoadMessage opens one message of the organization.
@@ -32,7 +34,7 @@ func LoadMessage(tx *db.Tx, c *custody.Custody, message id.ID) (Message, error) 
 		Scan(&m.Client, &m.Source, &purpose, &keyID, &m.Blob, &m.Size, &envelope, &header, &details,
 			&m.PolicyVersion, &created, &sendAt, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
-		return m, noMessage
+		return m, ErrNoMessage
 	}
 	if err != nil {
 		return m, err
@@ -104,7 +106,7 @@ func scanDelivery(row db.Row, org id.ID, key *custody.DataKey) (Delivery, error)
 	err := row.Scan(&d.ID, &d.Message, &recipient, &plan, &seal, &final, &grade, &d.Reason, &d.Attempts,
 		&settled, &settledAt, &created, &state, &nextAt)
 	if errors.Is(err, sql.ErrNoRows) {
-		return d, noDelivery
+		return d, ErrNoDelivery
 	}
 	if err != nil {
 		return d, err
@@ -149,7 +151,7 @@ func LoadDelivery(tx *db.Tx, key *custody.DataKey, delivery id.ID) (Delivery, er
 func MessageOf(tx *db.Tx, delivery id.ID) (message id.ID, err error) {
 	err = tx.Row("SELECT message_id FROM spool_deliveries WHERE org_id = ? AND id = ?", tx.Org(), delivery).Scan(&message)
 	if errors.Is(err, sql.ErrNoRows) {
-		return message, noDelivery
+		return message, ErrNoDelivery
 	}
 	return message, err
 }

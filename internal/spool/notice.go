@@ -91,7 +91,7 @@ func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
 		FROM spool_notices WHERE org_id = ? AND id = ?`, tx.Org(), notice).
 		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Domain, &n.Attempts, &expires, &created)
 	if errors.Is(err, sql.ErrNoRows) {
-		return n, noDelivery
+		return n, ErrNoDelivery
 	}
 	if err != nil {
 		return n, err

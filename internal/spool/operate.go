@@ -113,7 +113,7 @@ func CancelMessage(tx *db.Tx, message id.ID, reason, by string, at time.Time) (i
 		return 0, err
 	}
 	if len(ids) == 0 {
-		return 0, noMessage
+		return 0, ErrNoMessage
 	}
 	canceled := 0
 	for _, d := range ids {
@@ -207,7 +207,7 @@ func Depth(tx *db.Tx) (map[State]int, error) {
 func OrgOfDelivery(tx *db.Tx, delivery id.ID) (org id.ID, err error) {
 	err = tx.Row("SELECT org_id FROM spool_deliveries WHERE id = ?", delivery).Scan(&org)
 	if errors.Is(err, sql.ErrNoRows) {
-		return org, noDelivery
+		return org, ErrNoDelivery
 	}
 	return org, err
 }

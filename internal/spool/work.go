@@ -256,12 +256,8 @@ func finishRecord(tx *db.Tx, it Item, o Outcome) error {
 	if o.State.Settled() {
 		settled, settledAt = string(o.State), clock.Micros(o.At)
 	}
-	grade := ""
-	if o.Grade > policy.None {
-		grade = o.Grade.String()
-	}
 	_, err := tx.Exec(`UPDATE spool_deliveries SET settled = ?, settled_at = ?, grade = ?, reason = ?, attempts = attempts + ?
-		WHERE org_id = ? AND id = ?`, settled, settledAt, grade, o.Reason, tried, tx.Org(), it.ID)
+		WHERE org_id = ? AND id = ?`, settled, settledAt, o.Grade.Word(), o.Reason, tried, tx.Org(), it.ID)
 	return err
 }
 

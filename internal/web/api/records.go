@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/mail"
@@ -95,21 +94,14 @@ func messageOf(s spool.Shown) messageAnswer {
 
 func summaryOf(d spool.Delivery) DeliverySummary {
 	return DeliverySummary{ID: d.ID.Text(id.Delivery), Recipient: d.Recipient.Reveal(), State: string(d.State), Seal: string(d.Seal),
-		Final: d.Final, Grade: gradeWord(d.Grade), Reason: sentence(d), ReasonCode: d.Reason, Attempted: d.Attempts,
+		Final: d.Final, Grade: d.Grade.Word(), Reason: sentence(d), ReasonCode: d.Reason, Attempted: d.Attempts,
 		CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt}
 }
-
-// noMessage and noDelivery are the answers to an id that cannot be read, the
-// same as to one that does not exist.
-var (
-	noMessage  = fault.New(fault.NotFound, "no_message", "There is no such message.")
-	noDelivery = fault.New(fault.NotFound, "no_delivery", "There is no such delivery.")
-)
 
 func (c *call) messageID() (id.ID, error) {
 	m, err := id.Parse(id.Message, c.r.PathValue("id"))
 	if err != nil {
-		return m, noMessage
+		return m, spool.ErrNoMessage
 	}
 	return m, nil
 }
@@ -129,7 +121,7 @@ func getMessage(c *call) (any, error) {
 func getDelivery(c *call) (any, error) {
 	dlv, err := id.Parse(id.Delivery, c.r.PathValue("id"))
 	if err != nil {
-		return nil, noDelivery
+		return nil, spool.ErrNoDelivery
 	}
 	d, tried, err := c.Desk.Delivery(c.r.Context(), c.principal.Org, dlv)
 	if err != nil {

@@ -83,7 +83,7 @@ type previewAnswer struct {
 }
 
 func forecastOf(f submit.Forecast) Forecast {
-	out := Forecast{Recipient: f.Recipient.Reveal(), Seal: string(f.Seal), Final: f.Final, Grade: gradeWord(f.Grade),
+	out := Forecast{Recipient: f.Recipient.Reveal(), Seal: string(f.Seal), Final: f.Final, Grade: f.Grade.Word(),
 		Reason: f.Reason, Rule: f.Rule, Reasons: f.Reasons, State: string(f.State)}
 	switch f.State {
 	case spool.Held:
@@ -97,13 +97,6 @@ func forecastOf(f submit.Forecast) Forecast {
 		out.Reasons = []string{}
 	}
 	return out
-}
-
-func gradeWord(g policy.Grade) string {
-	if g == policy.None {
-		return ""
-	}
-	return g.String()
 }
 
 func send(c *call) (any, error) {

@@ -39,7 +39,7 @@ var policy = newPolicy()
 var (
 	number   = regexp.MustCompile(`^[0-9]{1,4}(px|%)?$`)
 	word     = regexp.MustCompile(`^[a-zA-Z]{1,20}$`)
-	colour   = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]{1,30})$`)
+	color    = regexp.MustCompile(`^(#[0-9a-fA-F]{3,8}|[a-zA-Z]{1,30})$`)
 	fontName = regexp.MustCompile(`^[\w ,'-]{1,200}$`)
 	language = regexp.MustCompile(`^[a-zA-Z0-9-]{1,35}$`)
 )
@@ -60,7 +60,7 @@ func newPolicy() *bluemonday.Policy {
 	p.AllowAttrs("lang").Matching(language).Globally()
 	p.AllowAttrs("width", "height", "border", "cellpadding", "cellspacing", "colspan", "rowspan", "span", "start").Matching(number).
 		OnElements("table", "td", "th", "tr", "col", "colgroup", "img", "ol", "hr")
-	p.AllowAttrs("bgcolor", "color").Matching(colour).OnElements("table", "tr", "td", "th", "font")
+	p.AllowAttrs("bgcolor", "color").Matching(color).OnElements("table", "tr", "td", "th", "font")
 	p.AllowAttrs("face").Matching(fontName).OnElements("font")
 	p.AllowAttrs("size").Matching(regexp.MustCompile(`^[+-]?[0-9]$`)).OnElements("font")
 	p.AllowURLSchemes("http", "https", "mailto", "tel", "cid")

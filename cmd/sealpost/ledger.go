@@ -72,6 +72,11 @@ func (c ledgerExportCmd) Run(ctx context.Context, env *environment) error {
 	if c.File == "-" && env.JSON {
 		return usagef("--json and an export to standard output would mix: name a file.")
 	}
+	for _, path := range []string{c.File, c.Checkpoints} {
+		if err := vacant(path); err != nil {
+			return err
+		}
+	}
 	return env.withOrg(ctx, c.orSystem, func(core *app.Core, o account.Org) error {
 		if err := placeAll(ctx, core); err != nil {
 			return err
@@ -115,14 +120,25 @@ func ledgerSize(ctx context.Context, core *app.Core, org id.ID) (size int64, err
 	return size, err
 }
 
+// vacant refuses the name of a file that is there.
+func vacant(path string) error {
+	if path == "" || path == "-" {
+		return nil
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fault.Newf(fault.Conflict, "file_exists", "%s is there already and was left as it is. Choose another name.", path)
+	}
+	return nil
+}
+
 // newFile writes a file that appears only when it is whole; "-" is standard
 // output. It never overwrites: it may be somebody's evidence.
 func (e *environment) newFile(path string, write func(io.Writer) error) (err error) {
 	if path == "-" {
 		return write(e.stdout)
 	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return fault.Newf(fault.Conflict, "file_exists", "%s is there already and was left as it is. Choose another name.", path)
+	if err := vacant(path); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".sealpost-*")
 	if err != nil {

@@ -320,7 +320,7 @@ func destroyOrg(ctx context.Context, core *app.Core, o account.Org) (custody.Tom
 
 func (r orgDestroyed) tell(p *page) {
 	if r.Applied {
-		p.linef("The keys of %s are destroyed (%s, at %s). Its content can be read by nobody any more, in no copy.",
+		p.linef("The keys of %s are destroyed (%s, at %s). Nobody can read its content any more, in no copy of the database. Erase old copies of the key folder too.",
 			r.Org, count(len(r.Versions), "version", "versions"), when(r.DestroyedAt, "-"))
 		p.linef("Records and the ledger stay: \"sealpost ledger export --org %s FILE\" still gives the proof.", r.Org)
 		return
@@ -330,7 +330,7 @@ func (r orgDestroyed) tell(p *page) {
 		return
 	}
 	l := r.Lost
-	p.linef("Destroying %s (%s) cannot be undone. For ever, here and in every backup:", r.Org, printable(l.Name))
+	p.linef("Destroying %s (%s) cannot be undone. For ever, here and in every backup of the database:", r.Org, printable(l.Name))
 	p.linef("  %s to %s could be read by nobody any more,", count(int(l.Messages), "message", "messages"), count(int(l.Deliveries), "recipient", "recipients"))
 	p.linef("  %s not settled would fail,", count(int(l.Unsettled), "delivery that is", "deliveries that are"))
 	p.linef("  the policy could not be read, and %s and %s would be of no use.", count(len(l.Domains), "domain", "domains"), count(l.APIKeys, "API key", "API keys"))

@@ -169,7 +169,7 @@ func (a *Accounts) SetLimits(ctx context.Context, org id.ID, l Limits) error {
 }
 
 // DestroyOrg destroys an organization's keys, and with them its content
-// everywhere, old backups included. What remains are records and a ledger
+// everywhere, old backups of the database included. What remains are records and a ledger
 // whose proofs still hold. The record comes before the act, which cannot be
 // undone; should the act fail, asking again completes it. The answer to a
 // repeated wish is the first one.

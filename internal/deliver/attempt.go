@@ -129,7 +129,13 @@ func (j *job) refresh(ctx context.Context) (done bool) {
 // facts are what policy may look at again.
 func (j *job) facts(doc policy.Document) policy.Facts {
 	m, d := j.work.Message, j.work.Delivery
-	f := policy.Facts{Sender: m.Envelope.Sender, Recipient: d.Recipient, Purpose: m.Purpose, DefaultPurpose: m.Purpose,
+	// The credential's default is not kept. Treatment in its place lets more
+	// rules match than the default would, never fewer.
+	base := policy.Treatment
+	if m.Purpose == policy.Generic {
+		base = policy.Generic
+	}
+	f := policy.Facts{Sender: m.Envelope.Sender, Recipient: d.Recipient, Purpose: m.Purpose, DefaultPurpose: base,
 		Subject: m.Details.Subject, Size: m.Size, RequireTLS: m.Envelope.RequireTLS, Posture: j.known.Facts()}
 	h, err := mail.ParseHeader(reader(m.Header))
 	if err != nil {

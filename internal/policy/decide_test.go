@@ -300,3 +300,19 @@ func TestAPlanSaysWhatItComesTo(t *testing.T) {
 		}
 	}
 }
+
+// Stating a stricter purpose must not take a message out of the reach of a
+// rule that another rule's purpose leads to.
+func TestAStatedPurposeEscapesNoRule(t *testing.T) {
+	doc := Default()
+	doc.Rules = []Rule{
+		{Name: "billing", Then: Then{Purpose: Payment}},
+		{Name: "payment waits", When: When{Purpose: []Purpose{Payment}}, Then: Then{Remove: []Seal{TLS}, Hold: "Look."}},
+	}
+	for _, stated := range []Purpose{"", Payment, Operations, Marketing} {
+		p := Decide(doc, Facts{Purpose: stated, DefaultPurpose: Treatment})
+		if p.Allows(TLS) || p.Hold == "" {
+			t.Errorf("stating %q: %v, hold %q", stated, p.Seals, p.Hold)
+		}
+	}
+}

@@ -20,11 +20,11 @@ func (s purposes) strictest() Purpose {
 	return best
 }
 
-// standing gives the purposes a message stands under before any rule, and
-// whether the stated one was set aside. A sender alone never gets below the
-// credential's default.
-func standing(f Facts) (set purposes, setAside bool) {
-	base := f.DefaultPurpose
+// standing gives the purposes a message stands under before any rule, the
+// credential's default among them, and whether the stated one was set aside. A
+// sender alone never gets below the default.
+func standing(f Facts) (set purposes, base Purpose, setAside bool) {
+	base = f.DefaultPurpose
 	if !base.Valid() {
 		base = Treatment
 	}
@@ -32,16 +32,17 @@ func standing(f Facts) (set purposes, setAside bool) {
 	if f.Purpose.StricterThan(base) {
 		set[f.Purpose] = true
 	}
-	return set, f.Purpose != "" && f.Purpose != base && !set[f.Purpose]
+	return set, base, f.Purpose != "" && f.Purpose != base && !set[f.Purpose]
 }
 
 // matching gives the rules that match, in the document's order, and the
 // purposes the message then stands under. A rule may raise the purpose and so
 // make another match, hence the rounds; each adds a purpose, so there are
-// never more rounds than purposes.
+// never more rounds than purposes. What a rule asks for is measured against the
+// default and not against what the sender states: otherwise stating a stricter
+// purpose would take a message out of another rule's reach.
 func matching(rules []Rule, f Facts) ([]*Rule, purposes, bool) {
-	set, setAside := standing(f)
-	base := set.strictest()
+	set, base, setAside := standing(f)
 	for {
 		var hits []*Rule
 		grown := false

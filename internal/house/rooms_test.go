@@ -13,9 +13,9 @@ import (
 // above all of them.
 var bands = [][]string{
 	{"fault", "private", "id", "clock", "mail", "config", "fake"},
-	{"db", "custody", "dkim", "blob"},
+	{"db", "custody", "dkim", "blob", "resolve", "fetch", "openpgp", "cms", "certs"},
 	{"ledger", "job", "account", "auth"},
-	{"policy", "posture", "keyring", "seal", "spool", "pickup", "bounce", "submit", "deliver/smtpclient", "deliver"},
+	{"policy", "posture", "discover", "keyring", "identity", "seal", "spool", "pickup", "bounce", "submit", "deliver/smtpclient", "deliver"},
 	{"template", "contact", "consent", "segment", "campaign", "journey", "form", "text", "inbox", "report", "webhook", "comply"},
 	{"web", "web/api", "web/compat", "web/portal", "web/console", "web/smtpin"},
 	{"app"},
@@ -35,6 +35,8 @@ var only = map[string]struct {
 	"mail":               {[]string{"fault", "private"}, "mail is about bytes and addresses alone"},
 	"config":             {[]string{"fault", "private"}, "configuration describes itself and knows no room it configures"},
 	"fake":               {[]string{"clock"}, "the internet outside shares no code with us, or it would share our mistakes"},
+	"openpgp":            {[]string{"fault", "private", "mail"}, "OpenPGP is about octets, keys and the time it is told: no network, no database"},
+	"cms":                {[]string{"fault", "private", "mail"}, "CMS is about octets, keys and the time it is told: no network, no database"},
 	"policy":             {[]string{"fault", "private", "mail"}, "policy is pure: it sees no clock, no network and no database"},
 	"deliver/smtpclient": {[]string{"fault", "private", "id", "clock", "mail", "policy", "seal"}, "a transport knows artifacts and grades, and nothing of where they come from"},
 }

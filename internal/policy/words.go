@@ -93,3 +93,48 @@ func (p Purpose) Valid() bool { return strictness[p] > 0 }
 // StricterThan reports whether p is stricter than q. What is not a purpose is
 // less strict than every purpose.
 func (p Purpose) StricterThan(q Purpose) bool { return strictness[p] > strictness[q] }
+
+// Tier is how far a key of a recipient is trusted. Tiers compare with < and >.
+type Tier int
+
+// The tiers, weakest first.
+const (
+	NoTier     Tier = iota // no usable key
+	Harvested              // seen in mail that the recipient sent
+	Discovered             // found where anybody could have put it
+	Confirmed              // proved by an authority we trust or by DNSSEC
+	Pinned                 // a person vouched for it
+)
+
+var tierNames = [...]string{NoTier: "none", Harvested: "harvested", Discovered: "discovered", Confirmed: "confirmed", Pinned: "pinned"}
+
+// ParseTier reads the text form of a tier.
+func ParseTier(text string) (Tier, error) {
+	for t, name := range tierNames {
+		if t > 0 && name == text {
+			return Tier(t), nil
+		}
+	}
+	return NoTier, fmt.Errorf("policy: not a tier: the tiers are harvested, discovered, confirmed and pinned")
+}
+
+// String is the text form.
+func (t Tier) String() string {
+	if t < 0 || int(t) >= len(tierNames) {
+		return tierNames[NoTier]
+	}
+	return tierNames[t]
+}
+
+// MarshalText gives the text form.
+func (t Tier) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads the text form.
+func (t *Tier) UnmarshalText(text []byte) error {
+	parsed, err := ParseTier(string(text))
+	if err != nil {
+		return err
+	}
+	*t = parsed
+	return nil
+}

@@ -1,0 +1,372 @@
+// Package fetch gets small things from hosts outside that nobody here chose: a
+// mail policy, a key, a revocation list.
+//
+// Invariants:
+//   - Redirects are not followed, and no address inside the own network is
+//     ever asked: nobody outside can have our network asked in our name.
+//   - Size, time and the number of fetches at once are bounded; what is larger
+//     is not read.
+//   - TLS is 1.2 or better and verified, except for URLs that may be plain by
+//     their own standard, because what they give is signed (RFC 5280 section
+//     8, RFC 6960 appendix A).
+//   - Errors hold a word, never a URL: the path may name a person.
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/resolve"
+)
+
+// Why something could not be had.
+const (
+	DNS         = "dns"
+	Connect     = "connect"
+	Timeout     = "timeout"
+	Certificate = "certificate"
+	Address     = "private_address"
+	Status      = "status" // not 200; a redirect too
+	Type        = "type"
+	TooLarge    = "too_large"
+	Busy        = "busy" // too many fetches at once: the host is not to blame
+	BadURL      = "url"
+)
+
+// Error says by a word why something could not be had. It names no URL.
+type Error struct {
+	Word   string
+	Status int // of HTTP, where Word is Status
+}
+
+func (e *Error) Error() string {
+	if e.Status != 0 {
+		return "fetch: " + e.Word + " " + strconv.Itoa(e.Status)
+	}
+	return "fetch: " + e.Word
+}
+
+// Word is the word of an error of this package.
+func Word(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Word
+	}
+	return Connect
+}
+
+// Code is the HTTP status of an error of this package, zero for none.
+func Code(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	return 0
+}
+
+// Deps are what a Client is made with.
+type Deps struct {
+	Resolver *resolve.Resolver
+	// Dial opens connections; nil stands for a plain net.Dialer.
+	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	Roots *x509.CertPool // nil: the system's
+	Clock clock.Clock
+	// AnyAddress lets hosts be on this machine and in its network, and plain
+	// HTTP on any port: for the internet on loopback.
+	AnyAddress bool
+	HTTPSPort  int // where an https URL names none; zero: 443
+	AtOnce     int // fetches; zero: 32
+	PerHost    int // fetches from one host at once; zero: 4
+}
+
+// Request is what to fetch.
+type Request struct {
+	URL       string
+	Max       int64         // octets of the body; zero: 64 KiB
+	Types     []string      // media types that are taken; none: any
+	Timeout   time.Duration // of everything, waiting for a turn included; zero: 10 s
+	PlainHTTP bool          // http URLs are taken too: what comes proves itself
+	Body      []byte        // not nil: it is posted
+	BodyType  string
+}
+
+// Response is what a host gave.
+type Response struct {
+	Body    []byte
+	Type    string    // media type, without parameters
+	Expires time.Time // of the header fields of RFC 9111; zero: they do not say
+}
+
+const (
+	defaultMax     = 64 << 10
+	defaultTimeout = 10 * time.Second
+)
+
+// Client fetches.
+type Client struct {
+	resolver *resolve.Resolver
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	roots    *x509.CertPool
+	clock    clock.Clock
+	any      bool
+	port     int
+	turns    chan struct{}
+	hosts    hosts
+}
+
+// New makes a Client.
+func New(d Deps) *Client {
+	c := &Client{
+		resolver: d.Resolver, dial: d.Dial, roots: d.Roots, clock: d.Clock, any: d.AnyAddress, port: d.HTTPSPort,
+		turns: make(chan struct{}, orElse(d.AtOnce, 32)), hosts: hosts{limit: orElse(d.PerHost, 4), busy: map[string]chan struct{}{}},
+	}
+	if c.dial == nil {
+		c.dial = new(net.Dialer).DialContext
+	}
+	if c.clock == nil {
+		c.clock = clock.System{}
+	}
+	c.port = orElse(c.port, 443)
+	return c
+}
+
+func orElse(n, otherwise int) int {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+// Get fetches what req says. The error is always an *Error.
+func (c *Client) Get(ctx context.Context, req Request) (*Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(orElse(int(req.Timeout), int(defaultTimeout))))
+	defer cancel()
+	u, port, err := c.target(req)
+	if err != nil {
+		return nil, err
+	}
+	host := strings.ToLower(u.Hostname())
+	done, ok := c.turn(ctx, host)
+	if !ok {
+		return nil, &Error{Word: Busy}
+	}
+	defer done()
+	addrs, err := c.addresses(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(ctx, req, u, c.transport(addrs, port))
+}
+
+// target reads the URL. Names and passwords in it are refused, and so are
+// ports that a fetch could be used to knock at.
+func (c *Client) target(req Request) (*url.URL, int, error) {
+	u, err := url.Parse(req.URL)
+	if err != nil || u.User != nil || u.Hostname() == "" || u.Opaque != "" {
+		return nil, 0, &Error{Word: BadURL}
+	}
+	standard, used := 443, c.port
+	switch {
+	case u.Scheme == "https":
+	case u.Scheme == "http" && req.PlainHTTP:
+		standard, used = 80, 80
+	default:
+		return nil, 0, &Error{Word: BadURL}
+	}
+	if u.Port() != "" {
+		n, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil || n == 0 || int(n) != standard && !c.any {
+			return nil, 0, &Error{Word: BadURL}
+		}
+		used = int(n)
+	}
+	return u, used, nil
+}
+
+// turn waits until this fetch may begin.
+func (c *Client) turn(ctx context.Context, host string) (done func(), ok bool) {
+	leave, ok := c.hosts.enter(ctx, host)
+	if !ok {
+		return nil, false
+	}
+	select {
+	case c.turns <- struct{}{}:
+		return func() { <-c.turns; leave() }, true
+	case <-ctx.Done():
+		leave()
+		return nil, false
+	}
+}
+
+// hosts counts the fetches under way from each host.
+type hosts struct {
+	mu      sync.Mutex
+	limit   int
+	busy    map[string]chan struct{}
+	waiting map[string]int
+}
+
+func (h *hosts) enter(ctx context.Context, host string) (leave func(), ok bool) {
+	h.mu.Lock()
+	if h.waiting == nil {
+		h.waiting = map[string]int{}
+	}
+	ch := h.busy[host]
+	if ch == nil {
+		ch = make(chan struct{}, h.limit)
+		h.busy[host] = ch
+	}
+	h.waiting[host]++
+	h.mu.Unlock()
+	forget := func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.waiting[host]--; h.waiting[host] == 0 {
+			delete(h.waiting, host)
+			delete(h.busy, host)
+		}
+	}
+	select {
+	case ch <- struct{}{}:
+		return func() { <-ch; forget() }, true
+	case <-ctx.Done():
+		forget()
+		return nil, false
+	}
+}
+
+func (c *Client) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
+	addrs := []netip.Addr{}
+	if literal, err := netip.ParseAddr(host); err == nil {
+		addrs = append(addrs, literal.Unmap())
+	} else if addrs, _, _ = c.resolver.Addresses(ctx, host); len(addrs) == 0 {
+		return nil, &Error{Word: DNS}
+	}
+	for _, a := range addrs {
+		if !c.usable(a) {
+			return nil, &Error{Word: Address}
+		}
+	}
+	return addrs, nil
+}
+
+func (c *Client) usable(a netip.Addr) bool {
+	if c.any {
+		return !a.IsUnspecified() && !a.IsMulticast()
+	}
+	return Public(a)
+}
+
+// Public refuses addresses at which somebody could have our own network asked
+// in our name.
+func Public(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a)
+}
+
+// sharedSpace is for carriers' own networks (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+func (c *Client) transport(addrs []netip.Addr, port int) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var err error
+			for _, a := range addrs {
+				var conn net.Conn
+				if conn, err = c.dial(ctx, network, net.JoinHostPort(a.String(), strconv.Itoa(port))); err == nil {
+					return conn, nil
+				}
+			}
+			return nil, err
+		},
+		TLSClientConfig:        &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12, Time: c.clock.Now},
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 16 << 10,
+	}
+}
+
+func (c *Client) do(ctx context.Context, req Request, u *url.URL, t *http.Transport) (*Response, error) {
+	r := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if req.Body != nil {
+		r.Method, r.ContentLength = http.MethodPost, int64(len(req.Body))
+		r.Body = io.NopCloser(strings.NewReader(string(req.Body)))
+		r.Header.Set("Content-Type", req.BodyType)
+	}
+	r.Header.Set("User-Agent", "sealpost")
+	resp, err := t.RoundTrip(r) // not a Client: it follows no redirect and keeps no cookie
+	if err != nil {
+		return nil, &Error{Word: wordOf(ctx, err)}
+	}
+	defer resp.Body.Close() // it was only read
+	return c.read(ctx, req, resp)
+}
+
+func (c *Client) read(ctx context.Context, req Request, resp *http.Response) (*Response, error) {
+	if resp.StatusCode != http.StatusOK {
+		return nil, &Error{Word: Status, Status: resp.StatusCode}
+	}
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if len(req.Types) > 0 && (err != nil || !slices.Contains(req.Types, kind)) {
+		return nil, &Error{Word: Type}
+	}
+	limit := req.Max
+	if limit <= 0 {
+		limit = defaultMax
+	}
+	if resp.ContentLength > limit {
+		return nil, &Error{Word: TooLarge}
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, &Error{Word: wordOf(ctx, err)}
+	}
+	if int64(len(b)) > limit {
+		return nil, &Error{Word: TooLarge}
+	}
+	return &Response{Body: b, Type: kind, Expires: expires(resp.Header, c.clock.Now())}, nil
+}
+
+// expires reads what RFC 9111 sections 5.2 and 5.3 say of freshness.
+func expires(h http.Header, now time.Time) time.Time {
+	for _, part := range strings.Split(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(part)), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return now
+		case "max-age":
+			if n, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
+				return now.Add(time.Duration(n) * time.Second)
+			}
+		}
+	}
+	if at, err := http.ParseTime(h.Get("Expires")); err == nil {
+		return at.UTC()
+	}
+	return time.Time{}
+}
+
+func wordOf(ctx context.Context, err error) string {
+	var cert *tls.CertificateVerificationError
+	var n net.Error
+	switch {
+	case errors.As(err, &cert):
+		return Certificate
+	case ctx.Err() != nil, errors.As(err, &n) && n.Timeout():
+		return Timeout
+	}
+	return Connect
+}

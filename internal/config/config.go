@@ -42,6 +42,7 @@ type Config struct {
 	Limits   Limits   `toml:"limits" doc:"What is accepted."`
 	Network  Network  `toml:"network" doc:"How the outside is reached. Leave it alone except for tests and unusual networks."`
 	Delivery Delivery `toml:"delivery" doc:"How mail leaves."`
+	Keyring  Keyring  `toml:"keyring" doc:"Where keys and certificates of recipients are looked for."`
 	Portal   Portal   `toml:"portal" doc:"How long recipients have."`
 	Ledger   Ledger   `toml:"ledger" doc:"How often the ledger is sealed by a signed checkpoint, whichever comes first."`
 }
@@ -103,8 +104,9 @@ type Limits struct {
 type Network struct {
 	Resolver  string `toml:"resolver" example:"127.0.0.1:53" doc:"DNS resolver as address:port. The system's when not given. DANE needs one that validates, reached over loopback."`
 	SMTPPort  int    `toml:"smtp_port" default:"25" min:"1" max:"65535" doc:"Port of other mail servers."`
-	HTTPSPort int    `toml:"https_port" default:"443" min:"1" max:"65535" doc:"Port that MTA-STS policies are fetched from."`
+	HTTPSPort int    `toml:"https_port" default:"443" min:"1" max:"65535" doc:"Port that MTA-STS policies and keys are fetched from."`
 	CAFile    string `toml:"ca_file" example:"/etc/ssl/certs/ca-certificates.crt" doc:"Authorities to trust in place of the system's, in PEM."`
+	DNSSEC    bool   `toml:"dnssec" default:"false" doc:"Whether network.resolver validates DNSSEC and the way to it can be trusted, as over loopback. Only then are keys believed that are published in the DNS."`
 }
 
 // Replaced reports whether another internet was put in place of the real one:
@@ -126,6 +128,14 @@ type Delivery struct {
 	ConnectTimeout   time.Duration `toml:"connect_timeout" default:"30s" min:"10ms" max:"5m" doc:"Wait for a connection to one address, with its TLS handshake."`
 	CommandTimeout   time.Duration `toml:"command_timeout" default:"5m" min:"10ms" max:"10m" doc:"Wait for the reply to a command (RFC 5321 section 4.5.3.2)."`
 	FinalTimeout     time.Duration `toml:"final_timeout" default:"10m" min:"10ms" max:"30m" doc:"Wait for the reply to the end of a message. Shorter waits make duplicates."`
+}
+
+// Keyring is the section of that name.
+type Keyring struct {
+	WKD         bool     `toml:"wkd" default:"true" doc:"Whether the web server of the recipient's domain is asked (Web Key Directory)."`
+	KeyServers  []string `toml:"key_servers" default:"" example:"keys.openpgp.org" doc:"Key servers that verify addresses. They are told whom mail goes to, so there are none by default."`
+	Directories []string `toml:"directories" default:"" example:"ldaps://ldap.example.org/ou=people,dc=example,dc=org" doc:"LDAP directories, by ldaps, or by ldap with StartTLS."`
+	SMIMECAFile string   `toml:"smime_ca_file" example:"/etc/sealpost/smime-roots.pem" doc:"Authorities to trust for S/MIME in place of the system's, in PEM."`
 }
 
 // Portal is the section of that name.

@@ -265,7 +265,7 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *seal.Artifact) {
 	w := j.w
 	ours, err := w.start(j.work, func(tx *db.Tx) (bool, error) {
-		return spool.Start(tx, j.work.Item, j.work.Run, j.plan, s, j.weaker(), w.e.Clock.Now())
+		return spool.Start(tx, j.work.Item, j.work.Run, j.plan, spool.Sealing{Seal: s, Weaker: j.weaker()}, nil, w.e.Clock.Now())
 	})
 	switch {
 	case err != nil && !fault.Is(err, fault.Unavailable):

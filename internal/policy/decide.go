@@ -26,14 +26,20 @@ func Decide(doc Document, facts Facts) Plan {
 	}
 	p.applyRules(rules)
 	p.applyRequest(facts)
-	p.applyKeys(facts.Keys)
+	p.applyEncrypted(doc, facts)
+	p.applyKeys(doc, facts.Keys)
+	p.holdWithoutSeal()
+	p.Rule = chosen(rules, p)
+	p.forecast(doc, facts)
+	return p
+}
+
+// holdWithoutSeal keeps what nothing may protect: it is never sent unsealed.
+func (p *Plan) holdWithoutSeal() {
 	if len(p.Seals) == 0 {
 		p.Hold = HoldNoSeal
 		p.say("No seal is left that policy allows, so the delivery is held.")
 	}
-	p.Rule = chosen(rules, p)
-	p.forecast(facts.Posture)
-	return p
 }
 
 func (p *Plan) say(sentence string) {
@@ -114,18 +120,51 @@ func (p *Plan) requireTLS() {
 	p.Floor = Authenticated
 }
 
-func (p *Plan) applyKeys(k Keys) {
-	noPGP := !k.PGP && p.Allows(PGP)
-	noSMIME := !k.SMIME && p.Allows(SMIME)
-	switch {
-	case noPGP && noSMIME:
-		p.say("No OpenPGP key and no S/MIME certificate of the recipient is known.")
-	case noPGP:
-		p.say("No OpenPGP key of the recipient is known.")
-	case noSMIME:
-		p.say("No S/MIME certificate of the recipient is known.")
+// applyEncrypted leaves alone what the sender's own program has encrypted: most
+// mail clients open one layer only. A document that knows nothing but keys
+// still wraps it.
+func (p *Plan) applyEncrypted(doc Document, f Facts) {
+	if !f.Encrypted || !slices.Contains(doc.Order, TLS) && !slices.Contains(doc.Order, Portal) {
+		return
 	}
-	p.remove(func(s Seal) bool { return s == PGP && noPGP || s == SMIME && noSMIME })
+	p.remove(func(s Seal) bool { return s == PGP || s == SMIME })
+	p.say("The sender has encrypted it already, so it is not encrypted again.")
+}
+
+// applyKeys removes the seals that the recipient has no key for, once it has
+// been looked for.
+func (p *Plan) applyKeys(doc Document, k Keys) {
+	if !k.Looked {
+		return
+	}
+	if p.Allows(PGP) && p.Allows(SMIME) && k.PGP == NoTier && k.SMIME == NoTier {
+		p.say("No OpenPGP key and no S/MIME certificate of the recipient can be used.")
+	} else {
+		p.sayOfKey(PGP, "OpenPGP key", k.PGP, doc.KeyTiers.PGP)
+		p.sayOfKey(SMIME, "S/MIME certificate", k.SMIME, doc.KeyTiers.SMIME)
+	}
+	p.remove(func(s Seal) bool { return !doc.takes(s, k) })
+}
+
+func (p *Plan) sayOfKey(s Seal, what string, has, least Tier) {
+	switch {
+	case !p.Allows(s) || has > NoTier && has >= least:
+	case has == NoTier:
+		p.say("No " + what + " of the recipient can be used.")
+	default:
+		p.say("The recipient's " + what + " is only " + has.String() + ", and the policy asks for " + least.String() + ".")
+	}
+}
+
+// takes reports whether a seal can be used with the keys that are known.
+func (doc Document) takes(s Seal, k Keys) bool {
+	switch s {
+	case PGP:
+		return k.PGP > NoTier && k.PGP >= doc.KeyTiers.PGP
+	case SMIME:
+		return k.SMIME > NoTier && k.SMIME >= doc.KeyTiers.SMIME
+	}
+	return true
 }
 
 // chosen names the first rule behind the most drastic thing in the plan: a
@@ -175,7 +214,17 @@ func Narrow(was Plan, doc Document, facts Facts) Plan {
 	if !p.stricterThan(was) {
 		p.Rule = was.Rule
 	}
-	p.forecast(facts.Posture)
+	p.forecast(doc, facts)
+	return p
+}
+
+// NarrowKeys is Narrow where nothing has changed since the plan was made but
+// that the recipient's keys have been looked for.
+func NarrowKeys(was Plan, doc Document, keys Keys) Plan {
+	p := was
+	p.Seals, p.Reasons = slices.Clone(was.Seals), slices.Clone(was.Reasons)
+	p.applyKeys(doc, keys)
+	p.holdWithoutSeal()
 	return p
 }
 

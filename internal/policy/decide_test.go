@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +37,7 @@ func facts(t *testing.T, change func(*Facts)) Facts {
 		Sender: address(t, "dr.who@clinic.example"), Recipient: address(t, "pat@example.org"),
 		Subject: private.NewString("Re: [Secure] results"), Size: 1000,
 		Headers: []Header{{"X-Class", private.NewString(" PHI; level=2 ")}},
+		Keys:    Keys{Looked: true},
 	}
 	if change != nil {
 		change(&f)
@@ -47,7 +49,7 @@ func TestDecideDefault(t *testing.T) {
 	got := Decide(Default(), facts(t, nil))
 	want := Plan{
 		Seals: []Seal{TLS, Portal}, Floor: Verified, NoticeFloor: Encrypted, Purpose: Treatment, Rule: RuleDefault,
-		Reasons:  []string{"No OpenPGP key and no S/MIME certificate of the recipient is known."},
+		Reasons:  []string{"No OpenPGP key and no S/MIME certificate of the recipient can be used."},
 		Forecast: TLS, ForecastGrade: Verified,
 		ForecastReason: "Nothing is known yet of the recipient's domain; most offer verified TLS.",
 	}
@@ -175,17 +177,89 @@ func TestDecideRequests(t *testing.T) {
 		{"portal", func(f *Facts) { f.RequestSeal = Portal }, []Seal{Portal}, Verified, ""},
 		{"tls", func(f *Facts) { f.RequestSeal = TLS }, []Seal{TLS}, Verified, ""},
 		{"pgp without a key", func(f *Facts) { f.RequestSeal = PGP }, []Seal{}, Verified, HoldNoSeal},
-		{"pgp with a key", func(f *Facts) { f.RequestSeal, f.Keys.PGP = PGP, true }, []Seal{PGP}, Verified, ""},
+		{"pgp with a key", func(f *Facts) { f.RequestSeal, f.Keys.PGP = PGP, Confirmed }, []Seal{PGP}, Verified, ""},
 		{"unknown", func(f *Facts) { f.RequestSeal = "clear" }, []Seal{}, Verified, HoldNoSeal},
-		{"all keys", func(f *Facts) { f.Keys = Keys{true, true} }, []Seal{PGP, SMIME, TLS, Portal}, Verified, ""},
+		{"all keys", func(f *Facts) { f.Keys = Keys{true, Confirmed, Confirmed} }, []Seal{PGP, SMIME, TLS, Portal}, Verified, ""},
 		{"requiretls", func(f *Facts) { f.RequireTLS = true }, []Seal{TLS}, Authenticated, ""},
-		{"requiretls with keys", func(f *Facts) { f.RequireTLS, f.Keys = true, Keys{true, true} }, []Seal{TLS}, Authenticated, ""},
+		{"requiretls with keys", func(f *Facts) { f.RequireTLS, f.Keys = true, Keys{true, Confirmed, Confirmed} }, []Seal{TLS}, Authenticated, ""},
 		{"requiretls and portal", func(f *Facts) { f.RequireTLS, f.RequestSeal = true, Portal }, []Seal{}, Authenticated, HoldNoSeal},
 	} {
 		p := Decide(Default(), facts(t, c.change))
 		if !reflect.DeepEqual(p.Seals, c.seals) || p.Floor != c.floor || p.Hold != c.hold {
 			t.Errorf("%s: %+v", c.name, p)
 		}
+	}
+}
+
+// TestKeysAndTiers: what has not been looked for removes nothing, and what has
+// counts from the tier that the document asks for.
+func TestKeysAndTiers(t *testing.T) {
+	all, sealed := Seals(), []Seal{TLS, Portal}
+	for _, c := range []struct {
+		name     string
+		document string
+		keys     Keys
+		seals    []Seal
+		forecast Seal
+		says     string
+	}{
+		{"nobody has looked", "", Keys{}, all, TLS, ""},
+		{"one is known already", "", Keys{SMIME: Confirmed}, all, SMIME, ""},
+		{"a weak one is known already", "", Keys{PGP: Discovered}, all, TLS, ""},
+		{"nothing found", "", Keys{Looked: true}, sealed, TLS, "No OpenPGP key and no S/MIME certificate of the recipient can be used."},
+		{"harvested", "", Keys{true, Harvested, NoTier}, sealed, TLS, "The recipient's OpenPGP key is only harvested, and the policy asks for confirmed."},
+		{"discovered", "", Keys{true, NoTier, Discovered}, sealed, TLS, "The recipient's S/MIME certificate is only discovered, and the policy asks for confirmed."},
+		{"confirmed", "", Keys{true, Confirmed, NoTier}, []Seal{PGP, TLS, Portal}, PGP, "No S/MIME certificate of the recipient can be used."},
+		{"pinned", "", Keys{true, Pinned, Pinned}, all, PGP, ""},
+		{"discovered is enough", `"key_tiers":{"pgp":"discovered"}`, Keys{true, Discovered, Discovered}, []Seal{PGP, TLS, Portal}, PGP, ""},
+		{"only pinned", `"key_tiers":{"pgp":"pinned","smime":"pinned"}`, Keys{true, Confirmed, Confirmed}, sealed, TLS, ""},
+	} {
+		doc := Default()
+		if c.document != "" {
+			var err error
+			if doc, err = Parse([]byte(`{"version":1,` + c.document + `}`)); err != nil {
+				t.Fatal(faults(err))
+			}
+		}
+		f := facts(t, func(f *Facts) { f.Keys = c.keys })
+		p := Decide(doc, f)
+		if !reflect.DeepEqual(p.Seals, c.seals) || p.Forecast != c.forecast || c.says != "" && !slices.Contains(p.Reasons, c.says) {
+			t.Errorf("%s: %+v", c.name, p)
+		}
+		f.Keys = Keys{}
+		if later := NarrowKeys(Decide(doc, f), doc, c.keys); !reflect.DeepEqual(later.Seals, c.seals) {
+			t.Errorf("%s, decided later: %+v", c.name, later)
+		}
+	}
+}
+
+func TestEndToEnd(t *testing.T) {
+	doc := Presets()["end-to-end"]
+	if p := Decide(doc, facts(t, nil)); len(p.Seals) != 0 || p.Hold != HoldNoSeal {
+		t.Errorf("without a key: %+v", p)
+	}
+	unknown := facts(t, func(f *Facts) { f.Keys = Keys{} })
+	was := Decide(doc, unknown)
+	if !reflect.DeepEqual(was.Seals, []Seal{PGP, SMIME}) || was.Forecast != "" || was.Hold != "" {
+		t.Errorf("before anybody looked: %+v", was)
+	}
+	if p := NarrowKeys(was, doc, Keys{Looked: true}); p.Hold != HoldNoSeal || len(p.Seals) != 0 || len(was.Seals) != 2 {
+		t.Errorf("after nothing was found: %+v", p)
+	}
+	for name, doc := range Presets() {
+		if back, err := Parse(Render(doc)); err != nil || !reflect.DeepEqual(back, doc) {
+			t.Errorf("%s does not read back: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsEncryptedAlreadyIsLeftAlone(t *testing.T) {
+	f := facts(t, func(f *Facts) { f.Encrypted, f.Keys = true, Keys{true, Pinned, Pinned} })
+	if p := Decide(Default(), f); !reflect.DeepEqual(p.Seals, []Seal{TLS, Portal}) {
+		t.Errorf("%+v", p)
+	}
+	if p := Decide(Presets()["end-to-end"], f); !reflect.DeepEqual(p.Seals, []Seal{PGP, SMIME}) {
+		t.Errorf("end-to-end: %+v", p)
 	}
 }
 
@@ -219,9 +293,9 @@ func TestForecast(t *testing.T) {
 		{"requiretls, nothing known", func(f *Facts) { f.RequireTLS = true }, "", None},
 		{"requiretls, DANE", func(f *Facts) { f.RequireTLS, f.Posture.DANE = true, true }, TLS, Authenticated},
 		{"null MX", func(f *Facts) { f.Posture = Posture{Known: true, NullMX: true} }, "", None},
-		{"key", func(f *Facts) { f.Keys.PGP = true }, PGP, None},
+		{"key", func(f *Facts) { f.Keys.PGP = Confirmed }, PGP, None},
 		{"key, weak TLS", func(f *Facts) {
-			f.Keys.PGP, f.Posture = true, Posture{TLSKnown: true, CanTLS: Encrypted}
+			f.Keys.PGP, f.Posture = Confirmed, Posture{TLSKnown: true, CanTLS: Encrypted}
 		}, PGP, None},
 	} {
 		p := Decide(Default(), facts(t, c.change))

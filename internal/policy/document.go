@@ -18,8 +18,26 @@ type Document struct {
 	Order       []Seal
 	TLSFloor    Grade
 	NoticeFloor Grade
+	KeyTiers    KeyTiers
+	Sign        Sign
 	Rules       []Rule
 }
+
+// KeyTiers are the least tiers of keys that seal by themselves.
+type KeyTiers struct {
+	PGP   Tier `json:"pgp"`
+	SMIME Tier `json:"smime"`
+}
+
+// Sign says which mail carries the signature of a sender who has a key.
+type Sign string
+
+// What is signed.
+const (
+	SignSealed Sign = "sealed" // what is sealed by pgp or smime
+	SignAll    Sign = "all"    // also what goes by tls
+	SignNever  Sign = "never"
+)
 
 // Rule strengthens the plan of deliveries that match.
 type Rule struct {
@@ -65,7 +83,15 @@ type Then struct {
 
 // Default is the policy of an organization that has not written one.
 func Default() Document {
-	return Document{Version: Version, Order: Seals(), TLSFloor: Verified, NoticeFloor: Encrypted}
+	return Document{Version: Version, Order: Seals(), TLSFloor: Verified, NoticeFloor: Encrypted,
+		KeyTiers: KeyTiers{PGP: Confirmed, SMIME: Confirmed}, Sign: SignSealed}
+}
+
+// Presets are documents to begin with, by name.
+func Presets() map[string]Document {
+	endToEnd := Default()
+	endToEnd.Order = []Seal{PGP, SMIME}
+	return map[string]Document{"default": Default(), "end-to-end": endToEnd}
 }
 
 // Headers gives the header fields that the rules look at. values gives the raw
@@ -88,6 +114,8 @@ type wireDocument struct {
 	Order       []Seal     `json:"order"`
 	TLSFloor    Grade      `json:"tls_floor"`
 	NoticeFloor Grade      `json:"notice_floor"`
+	KeyTiers    KeyTiers   `json:"key_tiers"`
+	Sign        Sign       `json:"sign"`
 	Rules       []wireRule `json:"rules"`
 }
 
@@ -125,7 +153,7 @@ type wireThen struct {
 // Render writes a document as indented JSON. Parse reads the same document
 // back. The text contains the addresses that rules name, so it is content.
 func Render(doc Document) []byte {
-	w := wireDocument{doc.Version, doc.Order, doc.TLSFloor, doc.NoticeFloor, []wireRule{}}
+	w := wireDocument{doc.Version, doc.Order, doc.TLSFloor, doc.NoticeFloor, doc.KeyTiers, doc.Sign, []wireRule{}}
 	for _, r := range doc.Rules {
 		w.Rules = append(w.Rules, wireRule{r.Name, renderWhen(r.When), wireThen(r.Then)})
 	}

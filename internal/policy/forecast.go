@@ -1,8 +1,9 @@
 package policy
 
-// forecast says which seal to expect, from what is known of the recipient's
-// domain today. Nothing is decided by it.
-func (p *Plan) forecast(known Posture) {
+// forecast says which seal to expect, from what is known of the recipient and
+// the domain today. Nothing is decided by it.
+func (p *Plan) forecast(doc Document, facts Facts) {
+	known := facts.Posture
 	p.Forecast, p.ForecastGrade, p.ForecastReason = "", None, ""
 	if p.Refuse != "" || len(p.Seals) == 0 {
 		return
@@ -17,7 +18,7 @@ func (p *Plan) forecast(known Posture) {
 	}
 	grade := known.expect()
 	for _, s := range p.Seals {
-		if grade < p.needs(s) {
+		if grade < p.needs(s) || !doc.takes(s, facts.Keys) {
 			continue
 		}
 		p.Forecast = s
@@ -58,6 +59,8 @@ func (k Posture) expect() Grade {
 
 func (p *Plan) explain(known Posture, grade Grade) string {
 	switch {
+	case p.Forecast == "" && !p.Allows(TLS) && !p.Allows(Portal):
+		return "No key of the recipient is known yet; it is looked for before the first attempt."
 	case p.Forecast == "":
 		return "The recipient's domain is not known to offer a transport that any seal of the plan may use."
 	case p.Forecast == TLS && known.TLSKnown:

@@ -33,7 +33,7 @@ func Parse(data []byte) (Document, error) {
 
 func (r *reader) document(n node) Document {
 	doc := Default()
-	keys, ok := r.object(n, []string{"version", "order", "tls_floor", "notice_floor", "rules"}, "version")
+	keys, ok := r.object(n, []string{"version", "order", "tls_floor", "notice_floor", "key_tiers", "sign", "rules"}, "version")
 	if !ok {
 		return doc
 	}
@@ -49,10 +49,48 @@ func (r *reader) document(n node) Document {
 	if v, ok := keys["notice_floor"]; ok {
 		doc.NoticeFloor = r.grade(v, Encrypted)
 	}
+	if v, ok := keys["key_tiers"]; ok {
+		doc.KeyTiers = r.keyTiers(v, doc.KeyTiers)
+	}
+	if v, ok := keys["sign"]; ok {
+		doc.Sign = r.sign(v)
+	}
 	if v, ok := keys["rules"]; ok {
 		doc.Rules = r.rules(v)
 	}
 	return doc
+}
+
+func (r *reader) keyTiers(n node, tiers KeyTiers) KeyTiers {
+	keys, _ := r.object(n, []string{"pgp", "smime"})
+	if v, ok := keys["pgp"]; ok {
+		tiers.PGP = r.tier(v)
+	}
+	if v, ok := keys["smime"]; ok {
+		tiers.SMIME = r.tier(v)
+	}
+	return tiers
+}
+
+func (r *reader) tier(n node) Tier {
+	text, ok := r.text(n)
+	tier, err := ParseTier(text)
+	if ok && err != nil {
+		r.bad(n, "unknown_tier", "The tiers are harvested, discovered, confirmed and pinned.")
+	}
+	return tier
+}
+
+func (r *reader) sign(n node) Sign {
+	text, ok := r.text(n)
+	switch sign := Sign(text); sign {
+	case SignSealed, SignAll, SignNever:
+		return sign
+	}
+	if ok {
+		r.bad(n, "unknown_sign", "What is signed can be sealed, all or never.")
+	}
+	return SignSealed
 }
 
 func (r *reader) rules(n node) []Rule {

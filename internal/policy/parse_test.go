@@ -74,6 +74,7 @@ func faults(err error) string {
 func TestParseReportsAllMistakesAtOnce(t *testing.T) {
 	_, err := Parse([]byte(`{
   "version": 2, "oder": [], "order": ["tls", "tls", "fax"], "tls_floor": "encrypted", "notice_floor": "none",
+  "key_tiers": {"pgp": "none", "tls": "pinned"}, "sign": "always",
   "rules": [
     {"name": "A b", "when": {"recipients": ["x"], "recipient": ["not a domain!", "a@b@c"], "min_size": 0.5}, "then": {}},
     {"name": "default", "when": {"header": {"name": "X:", "equals": "a", "contains": "b"}, "trigger": [], "purpose": ["fun"]},
@@ -88,6 +89,9 @@ func TestParseReportsAllMistakesAtOnce(t *testing.T) {
 /order/2 unknown_seal
 /tls_floor bad_floor
 /notice_floor bad_floor
+/key_tiers/tls unknown_key
+/key_tiers/pgp unknown_tier
+/sign unknown_sign
 /rules/0/name bad_name
 /rules/0/when/recipients unknown_key
 /rules/0/when/recipient/0 bad_pattern

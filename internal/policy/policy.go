@@ -61,10 +61,13 @@ type Header struct {
 	Value private.String
 }
 
-// Keys tells which keys of the recipient are known and trusted.
+// Keys tells how far usable keys of the recipient are trusted; NoTier stands
+// for none. At acceptance nobody has looked outside yet: then keys move the
+// forecast only, and their absence removes no seal.
 type Keys struct {
-	PGP   bool
-	SMIME bool
+	Looked bool
+	PGP    Tier
+	SMIME  Tier
 }
 
 // Posture is what is known of the recipient's domain. It moves the forecast
@@ -94,6 +97,7 @@ type Facts struct {
 
 	RequestSeal Seal // the caller's choice, which removes all others; or empty
 	RequireTLS  bool // REQUIRETLS (RFC 8689)
+	Encrypted   bool // the sender's own program has encrypted it
 
 	Posture Posture
 	Keys    Keys

@@ -63,10 +63,13 @@ func drawRule(t *rapid.T, name string) Rule {
 }
 
 func drawDocument(t *rapid.T) Document {
+	least := rapid.SampledFrom([]Tier{Harvested, Discovered, Confirmed, Pinned})
 	doc := Document{
 		Version: Version, Order: subset(t, "order", Seals()),
 		TLSFloor:    rapid.SampledFrom([]Grade{Verified, Authenticated}).Draw(t, "tls floor"),
 		NoticeFloor: rapid.SampledFrom([]Grade{Encrypted, Verified, Authenticated}).Draw(t, "notice floor"),
+		KeyTiers:    KeyTiers{least.Draw(t, "pgp tier"), least.Draw(t, "smime tier")},
+		Sign:        rapid.SampledFrom([]Sign{SignSealed, SignAll, SignNever}).Draw(t, "sign"),
 	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
 		doc.Rules = append(doc.Rules, drawRule(t, "r"+string(rune('0'+i))))
@@ -83,6 +86,7 @@ func drawFacts(t *rapid.T) Facts {
 		return a
 	}
 	grade := rapid.SampledFrom([]Grade{None, Encrypted, Verified, Authenticated})
+	tier := rapid.SampledFrom([]Tier{NoTier, Harvested, Discovered, Confirmed, Pinned})
 	anyPurpose := rapid.SampledFrom(append(Purposes(), ""))
 	f := Facts{
 		Sender: who("sender"), Recipient: who("recipient"),
@@ -92,7 +96,8 @@ func drawFacts(t *rapid.T) Facts {
 		Findings:    maybe(t, "findings", []string{"ssn", "mrn"}),
 		RequestSeal: rapid.SampledFrom(append(Seals(), "", "", "", "")).Draw(t, "request"),
 		RequireTLS:  rapid.IntRange(0, 3).Draw(t, "requiretls") == 0,
-		Keys:        Keys{rapid.Bool().Draw(t, "pgp"), rapid.Bool().Draw(t, "smime")},
+		Keys:        Keys{rapid.Bool().Draw(t, "looked"), tier.Draw(t, "pgp"), tier.Draw(t, "smime")},
+		Encrypted:   rapid.IntRange(0, 3).Draw(t, "encrypted") == 0,
 		Posture: Posture{Known: true, TLSKnown: rapid.Bool().Draw(t, "tls known"), CanTLS: grade.Draw(t, "can"),
 			NullMX: rapid.Bool().Draw(t, "null"), STSEnforce: rapid.Bool().Draw(t, "sts"), DANE: rapid.Bool().Draw(t, "dane")},
 	}

@@ -42,6 +42,9 @@ type Tried struct {
 	Enhanced string
 	Reply    private.String // the peer's words
 	Evidence *Evidence      // of the transport, or nil
+
+	Protection *Protection // by a key of the recipient, or nil
+	PassedOver []string    // why keys of the recipient could not be used
 }
 
 // Message gives a message of the organization.
@@ -85,33 +88,64 @@ func (d *Desk) Delivery(ctx context.Context, org, delivery id.ID) (dl Delivery, 
 	return dl, tried, err
 }
 
+// attempts joins how each attempt sealed with what came of it.
 func attempts(key *custody.DataKey, events []ledger.Event) ([]Tried, error) {
 	var all []Tried
+	var sealing Tried // of the attempt under way
 	for _, e := range events {
-		if e.Type != ledger.DeliveryAttempted {
-			continue
-		}
-		var f attemptedFact
-		if err := json.Unmarshal(e.Data, &f); err != nil {
-			return nil, errors.New("stored attempt does not parse")
-		}
-		t := Tried{Number: f.Number, At: e.At, Took: time.Duration(f.Micros) * time.Microsecond, Seal: f.Seal, Result: f.Result,
-			Reason: f.Reason, Host: f.Host, Code: f.Code, Enhanced: f.Enhanced}
-		if len(f.Evidence) > 0 {
-			if err := json.Unmarshal(f.Evidence, &t.Evidence); err != nil {
-				return nil, errors.New("stored evidence does not parse")
+		var err error
+		switch e.Type {
+		case ledger.DeliverySealed:
+			sealing, err = readSealed(key, e)
+		case ledger.DeliveryAttempted:
+			var t Tried
+			if t, err = readAttempted(key, e); err == nil {
+				t.Protection, t.PassedOver = sealing.Protection, sealing.PassedOver
+				all, sealing = append(all, t), Tried{}
 			}
 		}
-		if e.HasPrivate() {
-			var p attemptedPrivate
-			if err := ledger.OpenPrivate(key, e, &p); err != nil {
-				return nil, err
-			}
-			t.Reply = private.NewString(p.Reply)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, t)
 	}
 	return all, nil
+}
+
+func readSealed(key *custody.DataKey, e ledger.Event) (Tried, error) {
+	var f sealedFact
+	if err := json.Unmarshal(e.Data, &f); err != nil {
+		return Tried{}, errors.New("stored sealing does not parse")
+	}
+	if f.Protection != nil && e.HasPrivate() {
+		var p sealedPrivate
+		if err := ledger.OpenPrivate(key, e, &p); err != nil {
+			return Tried{}, err
+		}
+		f.Protection.Key = private.NewString(p.Key)
+	}
+	return Tried{Protection: f.Protection, PassedOver: f.PassedOver}, nil
+}
+
+func readAttempted(key *custody.DataKey, e ledger.Event) (Tried, error) {
+	var f attemptedFact
+	if err := json.Unmarshal(e.Data, &f); err != nil {
+		return Tried{}, errors.New("stored attempt does not parse")
+	}
+	t := Tried{Number: f.Number, At: e.At, Took: time.Duration(f.Micros) * time.Microsecond, Seal: f.Seal, Result: f.Result,
+		Reason: f.Reason, Host: f.Host, Code: f.Code, Enhanced: f.Enhanced}
+	if len(f.Evidence) > 0 {
+		if err := json.Unmarshal(f.Evidence, &t.Evidence); err != nil {
+			return t, errors.New("stored evidence does not parse")
+		}
+	}
+	if e.HasPrivate() {
+		var p attemptedPrivate
+		if err := ledger.OpenPrivate(key, e, &p); err != nil {
+			return t, err
+		}
+		t.Reply = private.NewString(p.Reply)
+	}
+	return t, nil
 }
 
 // Wanted says which messages to search. Zero values match everything.

@@ -154,7 +154,7 @@ func TestAnotherOrganizationSeesAndDoesNothing(t *testing.T) {
 				return true, err
 			})
 			try("start", func(tx *db.Tx) (bool, error) {
-				return spool.Start(tx, item(mine), run, mine.Plan, policy.TLS, nil, now)
+				return spool.Start(tx, item(mine), run, mine.Plan, spool.Sealing{Seal: policy.TLS}, nil, now)
 			})
 			try("finish", func(tx *db.Tx) (bool, error) {
 				return spool.Finish(tx, item(mine), run, nil, spool.Outcome{State: spool.Delivered, At: now})

@@ -174,6 +174,8 @@ const (
 	ReasonContentDestroyed = "content_destroyed"
 	ReasonHeld             = "held_for_review"
 	ReasonScheduled        = "send_at"
+	ReasonNoKey            = "no_usable_key"     // the plan asks for one and the recipient has none
+	ReasonKeyLookup        = "key_lookup_failed" // the same, but a source could not be asked now
 
 	// Why the portal was taken in place of TLS.
 	ReasonByPolicy        = "by_policy" // or by the caller's choice

@@ -57,7 +57,7 @@ func act(fn func(s *site, tx *db.Tx, d spool.Delivery) (bool, error)) func(*site
 
 func starts(run int) op {
 	return op{name: fmt.Sprintf("start by run %d", run), do: act(func(s *site, tx *db.Tx, d spool.Delivery) (bool, error) {
-		return spool.Start(tx, item(d), s.runs[run], d.Plan, policy.TLS, nil, s.clk.Now())
+		return spool.Start(tx, item(d), s.runs[run], d.Plan, spool.Sealing{Seal: policy.TLS}, nil, s.clk.Now())
 	}), then: func(m model) (model, []ledger.Type) {
 		if m.state != spool.Ready || m.owner != run {
 			return m, nil

@@ -76,12 +76,37 @@ type attemptedPrivate struct {
 	Reply string `json:"reply"`
 }
 
+// Sealing says how an attempt seals a delivery.
+type Sealing struct {
+	Seal       policy.Seal
+	Weaker     *Evidence   // what the transport showed that the seal before it could not use, or nil
+	Protection *Protection // by the recipient's key, or nil
+	PassedOver []string    // why keys of the recipient could not be used: sentences without content
+}
+
+// Protection says how a delivery was sealed to a key of the recipient. It
+// stands in the ledger in clear, but for the key, which names a person.
+type Protection struct {
+	Tier       policy.Tier    `json:"tier"`
+	Source     string         `json:"source"`           // where the key came from
+	Algorithms string         `json:"algorithms"`       // "X25519, AES-256, SEIPDv1"
+	Signed     string         `json:"signed,omitempty"` // pgp or smime: the sender's signature is inside
+	Key        private.String `json:"-"`                // fingerprint, or serial and issuer
+}
+
 // sealedFact is the clear part of delivery.sealed.
 type sealedFact struct {
-	Seal   policy.Seal  `json:"seal"`
-	Floor  policy.Grade `json:"floor"`
-	Rule   string       `json:"rule,omitempty"`
-	Weaker *Evidence    `json:"weaker,omitempty"` // the transport that was not enough for the seal before
+	Seal       policy.Seal  `json:"seal"`
+	Floor      policy.Grade `json:"floor"`
+	Rule       string       `json:"rule,omitempty"`
+	Weaker     *Evidence    `json:"weaker,omitempty"` // the transport that was not enough for the seal before
+	Protection *Protection  `json:"protection,omitempty"`
+	PassedOver []string     `json:"passed_over,omitempty"`
+}
+
+// sealedPrivate is its sealed part.
+type sealedPrivate struct {
+	Key string `json:"key"`
 }
 
 // Outcome is how an attempt, or the decision not to make one, left a delivery.
@@ -195,22 +220,26 @@ func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
 }
 
 // Start begins an attempt: no row, no attempt. It records which seal was
-// applied, and what the transport showed that the seal before it could not use,
-// or nil.
-func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, seal policy.Seal, weaker *Evidence, at time.Time) (bool, error) {
+// applied and how. key is the message's: it seals which key of the recipient
+// was used, and may be nil where none was.
+func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, s Sealing, key *custody.DataKey, at time.Time) (bool, error) {
 	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE org_id = ? AND delivery_id = ? AND state = 'ready' AND owner = ?", tx.Org(), it.ID, run)
 	if err != nil || n == 0 {
 		return false, err
 	}
-	if _, err := tx.Exec("UPDATE spool_deliveries SET seal = ?, final = 1 WHERE org_id = ? AND id = ?", string(seal), tx.Org(), it.ID); err != nil {
+	if _, err := tx.Exec("UPDATE spool_deliveries SET seal = ?, final = 1 WHERE org_id = ? AND id = ?", string(s.Seal), tx.Org(), it.ID); err != nil {
 		return false, err
 	}
 	floor := plan.Floor
-	if seal != policy.TLS {
+	if s.Seal != policy.TLS {
 		floor = plan.NoticeFloor
 	}
-	return true, ledger.Append(tx, ledger.Fact{Type: ledger.DeliverySealed, Message: it.Message, Delivery: it.ID, At: at,
-		Data: sealedFact{seal, floor, plan.Rule, weaker}})
+	f := ledger.Fact{Type: ledger.DeliverySealed, Message: it.Message, Delivery: it.ID, At: at,
+		Data: sealedFact{s.Seal, floor, plan.Rule, s.Weaker, s.Protection, s.PassedOver}}
+	if s.Protection != nil && key != nil {
+		f.Key, f.Private = key, sealedPrivate{s.Protection.Key.Reveal()}
+	}
+	return true, ledger.Append(tx, f)
 }
 
 // Finish records an outcome, if the run still holds the delivery. key seals

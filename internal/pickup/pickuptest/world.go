@@ -124,7 +124,7 @@ func (w *World) StartSending(d spool.Delivery) pickup.Link {
 		if err != nil {
 			return err
 		}
-		if _, err := spool.Start(tx, item(d), w.run, d.Plan, policy.Portal, nil, w.Clock.Now()); err != nil {
+		if _, err := spool.Start(tx, item(d), w.run, d.Plan, spool.Sealing{Seal: policy.Portal}, nil, w.Clock.Now()); err != nil {
 			return err
 		}
 		link, err = w.Pickup.EnsureLink(tx, m.Key, d, w.Clock.Now())

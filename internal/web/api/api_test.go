@@ -180,7 +180,7 @@ func (w *world) attempt(message, delivery string) {
 		if err != nil {
 			return err
 		}
-		if ok, err := spool.Start(tx, it, run, d.Plan, policy.TLS, nil, w.clock.Now()); err != nil || !ok {
+		if ok, err := spool.Start(tx, it, run, d.Plan, spool.Sealing{Seal: policy.TLS}, nil, w.clock.Now()); err != nil || !ok {
 			w.T.Fatalf("start: %v %v", ok, err)
 		}
 		w.clock.Advance(2 * time.Second)

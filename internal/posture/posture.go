@@ -35,8 +35,10 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/fetch"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/resolve"
 )
 
 // Deps are what a Service is made with.
@@ -81,7 +83,7 @@ type Service struct {
 	db       *db.DB
 	clock    clock.Clock
 	log      *slog.Logger
-	resolver *resolver
+	resolver resolver
 	fetcher  *fetcher
 	mailable func(netip.Addr) bool
 	memory   *memory
@@ -93,36 +95,25 @@ func New(d Deps) (*Service, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	if d.Dial == nil {
-		d.Dial = new(net.Dialer).DialContext
-	}
-	if d.HTTPSPort == 0 {
-		d.HTTPSPort = 443
-	}
-	if d.DNSTimeout == 0 {
-		d.DNSTimeout = 3 * time.Second
-	}
 	if d.FetchTimeout == 0 {
 		d.FetchTimeout = 10 * time.Second
 	}
-	servers := []string{d.Resolver}
-	if d.Resolver == "" {
-		var err error
-		if servers, err = systemResolvers(); err != nil {
-			return nil, err
-		}
+	var servers []string
+	if d.Resolver != "" {
+		servers = []string{d.Resolver}
 	}
-	r := &resolver{servers: servers, timeout: d.DNSTimeout, dial: d.Dial}
+	r, err := resolve.New(resolve.Deps{Servers: servers, Timeout: d.DNSTimeout, Dial: d.Dial})
+	if err != nil {
+		return nil, err
+	}
 	s := &Service{
-		db: d.DB, clock: d.Clock, log: d.Log, resolver: r, mailable: mailable, memory: newMemory(remembered),
-		fetcher: &fetcher{
-			resolver: r, dial: d.Dial, roots: d.RootCAs, clock: d.Clock, port: d.HTTPSPort,
-			timeout: d.FetchTimeout, usable: public,
-		},
+		db: d.DB, clock: d.Clock, log: d.Log, resolver: resolver{r}, mailable: mailable, memory: newMemory(remembered),
+		fetcher: &fetcher{timeout: d.FetchTimeout, client: fetch.New(fetch.Deps{
+			Resolver: r, Dial: d.Dial, Roots: d.RootCAs, Clock: d.Clock, AnyAddress: d.AllowLoopback, HTTPSPort: d.HTTPSPort,
+		})},
 	}
 	if d.AllowLoopback {
-		anywhere := func(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsMulticast() }
-		s.mailable, s.fetcher.usable = anywhere, anywhere
+		s.mailable = func(a netip.Addr) bool { return !a.IsUnspecified() && !a.IsMulticast() }
 	}
 	return s, nil
 }
@@ -240,7 +231,7 @@ func (s *Service) lookUp(ctx context.Context, domain string) (*Posture, error) {
 func (s *Service) lookUpMX(ctx context.Context, domain string, p *Posture, now time.Time) error {
 	r, err := s.resolver.route(ctx, domain, s.mailable)
 	if err != nil {
-		p.MXError = dnsWord(err)
+		p.MXError = resolve.Word(err)
 		if !p.MXAt.IsZero() && now.Before(p.MXAt.Add(graceMX)) {
 			p.MXExpires = now.Add(retryMX)
 			return nil
@@ -263,7 +254,7 @@ func (s *Service) lookUpSTS(ctx context.Context, domain string, known STS, now t
 		known = STS{}
 	}
 	known.LastError = ""
-	records, ttl, err := s.resolver.texts(ctx, "_mta-sts."+domain)
+	records, ttl, err := s.resolver.Texts(ctx, "_mta-sts."+domain)
 	if err != nil {
 		return known.later(STSDNS, now.Add(minCheck))
 	}

@@ -1,0 +1,139 @@
+// Package keyring keeps other people's public keys and certificates: which
+// there are for an address, where they came from, how far they are trusted,
+// and which one a delivery is sealed with now.
+//
+// The state of an entry, which is one key for one address in one organization
+// (the organization "system" holds what the whole installation shares):
+//
+//	          first for its address, or may take over
+//	  ┌─ new ──────────────────────────────────────► active ──► superseded  another took its place
+//	  │   │                                          ▲   │ │
+//	  │   └─ changed, not proved well enough ─► proposed │ └──► withdrawn   its last source says: absent
+//	  │                                          accepted│                  (a proposal, too)
+//	  └──── judged and refused ─► refused ───────────────┘
+//	                                 ▲    passes when judged again
+//	                active ──────────┘    revoked
+//	  any state ──► removed   by a person; only a person brings it back
+//
+// A superseded or withdrawn key that a source shows again is treated as new.
+//
+// Invariants:
+//   - No key is active before it was judged (openpgp.Key.Judge, package
+//     certs), and no key is chosen before it is judged again against the
+//     clock. What is refused stays on record with its word.
+//   - In one organization, one address has at most one active key of a kind.
+//   - A changed key takes over by itself when its tier is confirmed or better
+//     and not lower than that of the old one, or when the old one has expired
+//     or was revoked, and then at its own tier. Otherwise it is a proposal and
+//     the old one stays in use.
+//   - A pinned key is never replaced without a person, not even when it cannot
+//     be used any more; where an organization pinned a key, it uses no shared
+//     one.
+//   - A source that definitely says "absent" withdraws what came from it
+//     alone. A source that fails changes nothing, and no failure makes Find
+//     fail: the caller learns of it by Found.Failing.
+//   - A revoked key never becomes active again by itself: a server that shows
+//     an old copy does not undo the revocation.
+//   - Keys, addresses and fingerprints are encrypted at rest; equality is
+//     asked through HMACs of the organization's index key. Each change leaves
+//     a ledger fact in the same transaction.
+//   - Known never asks the network. Find asks a source only when its last
+//     answer is too old, and callers who come together ask once.
+package keyring
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/certs"
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/cms"
+	"github.com/sealpost/sealpost/internal/custody"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/discover"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/openpgp"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
+)
+
+// Prefix is the prefix of an entry's id.
+const Prefix = "key"
+
+// State is where an entry stands.
+type State string
+
+// The states.
+const (
+	Active     State = "active"
+	Proposed   State = "proposed"
+	Superseded State = "superseded"
+	Withdrawn  State = "withdrawn"
+	Removed    State = "removed"
+	Refused    State = "refused"
+)
+
+// Sources beside those of package discover.
+const (
+	SourceImport  = "import"  // handed in by a person
+	SourceTrust   = "trust"   // a person vouched for what a source showed
+	SourceHarvest = "harvest" // seen in mail that the recipient sent
+)
+
+// Entry is one key for one address.
+type Entry struct {
+	ID, Org     id.ID
+	Address     mail.Address
+	Kind        policy.Seal // policy.PGP or policy.SMIME
+	State       State
+	Tier        policy.Tier
+	Source      string // that proves it best
+	Algorithm   string // "X25519", "RSA-2048"
+	Reason      string // why it is not active, or empty
+	Fingerprint private.String
+	GCM         bool // its owner can open AES-256-GCM (S/MIME)
+	FirstSeen   time.Time
+	LastSeen    time.Time
+	Expires     time.Time // zero: never
+	Outcome     string    // what Import or Trust did: added, proposed, known, …
+}
+
+// Choice is the key a delivery can be sealed with.
+type Choice struct {
+	Entry
+	PGP         openpgp.Key       // when Kind is pgp
+	Certificate *x509.Certificate // when Kind is smime
+}
+
+// Found is what there is for a recipient now.
+type Found struct {
+	PGP, SMIME *Choice  // nil: none that can be used
+	Why        []string // sentences: what was refused and why
+	Failing    bool     // a source could not be asked now
+}
+
+// Deps are what a Keyring works with.
+type Deps struct {
+	DB      *db.DB
+	Custody *custody.Custody
+	Clock   clock.Clock
+	Log     *slog.Logger // nil: nothing is logged
+	// Discover asks all sources for keys of an address; nil: there are none.
+	Discover func(context.Context, mail.Address) []discover.Answer
+	// Sources are the names of those that Discover asks.
+	Sources []string
+	Certs   *certs.Judge // nil: no certificate is proved by its chain
+}
+
+// Options say how keys are imported.
+type Options struct {
+	Tier    policy.Tier  // zero: pinned
+	Address mail.Address // binds a key to an address it does not name (pinned only)
+	Cipher  cms.Cipher   // for certificates: what their owners can open
+}
+
+var errNotBuilt = errors.New("not built yet")

@@ -166,6 +166,9 @@ func TestADomainIsProvedByItsRecord(t *testing.T) {
 		if !owns(t, o, clinic.ID) || owns(t, o, other.ID) {
 			t.Error("the wrong organization owns it")
 		}
+		if owner, err := o.DomainOwner(ctx, "clinic.test"); err != nil || owner != clinic.ID {
+			t.Errorf("DomainOwner = %v, %v", owner, err)
+		}
 		_, err = o.VerifyDomain(ctx, other.ID, "clinic.test", lookup([]string{theirValue}, nil))
 		refused(t, "verified by another organization", err, "domain_taken")
 		_, err = o.ForceDomain(ctx, other.ID, "clinic.test")
@@ -176,6 +179,8 @@ func TestADomainIsProvedByItsRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(t, "removing it again", o.RemoveDomain(ctx, clinic.ID, "clinic.test"), "no_domain")
+		_, err = o.DomainOwner(ctx, "clinic.test")
+		refused(t, "the owner of a domain that is only named", err, "no_domain")
 		if forced, err := o.ForceDomain(ctx, other.ID, "clinic.test"); err != nil || forced.VerifiedBy != "forced" {
 			t.Errorf("forced once it is free: %+v, %v", forced, err)
 		}

@@ -174,6 +174,19 @@ func (a *Accounts) RemoveDomain(ctx context.Context, org id.ID, name string) err
 	})
 }
 
+// DomainOwner finds the organization that has verified the domain, for those
+// who come from outside and know only its name.
+func (a *Accounts) DomainOwner(ctx context.Context, domain string) (org id.ID, err error) {
+	err = a.DB.Read(ctx, db.System, func(tx *db.Tx) error {
+		err := tx.Row("SELECT org_id FROM account_domains WHERE domain = ? AND verified_at IS NOT NULL", domain).Scan(&org)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fault.New(fault.NotFound, "no_domain", "No organization has verified this domain.")
+		}
+		return err
+	})
+	return org, err
+}
+
 // OwnsDomain reports whether the organization has verified the domain. It is
 // asked for every message.
 func OwnsDomain(tx *db.Tx, domain string) (bool, error) {

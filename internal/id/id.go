@@ -29,6 +29,7 @@ const (
 	Notice   = "ntc"
 	Run      = "run"
 	Blob     = "blb"
+	Identity = "idn"
 )
 
 // ID is one identifier: 16 bytes, the zero value meaning none. The

@@ -61,6 +61,15 @@ const (
 	KeyCreated   Type = "key.created"
 	KeyRotated   Type = "key.rotated"
 	KeyDestroyed Type = "key.destroyed"
+
+	IdentityCreated   Type = "identity.created"
+	IdentityRequested Type = "identity.requested"
+	IdentityInstalled Type = "identity.installed"
+	IdentityRenewed   Type = "identity.renewed"
+	IdentityRotated   Type = "identity.rotated"
+	IdentityRetired   Type = "identity.retired"
+	IdentityRevoked   Type = "identity.revoked"
+	IdentityExpiring  Type = "identity.expiring"
 )
 
 var types = map[Type]bool{
@@ -76,6 +85,8 @@ var types = map[Type]bool{
 	APIKeyCreated: true, APIKeyRevoked: true,
 	PolicyPublished: true,
 	KeyCreated:      true, KeyRotated: true, KeyDestroyed: true,
+	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
+	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
 }
 
 // PrivateLabel is the label of the sealed part of an entry; its row is the

@@ -58,6 +58,15 @@ const (
 
 	PolicyPublished Type = "policy.published"
 
+	KeyringAdded     Type = "keyring.added"
+	KeyringProposed  Type = "keyring.proposed"
+	KeyringTrusted   Type = "keyring.trusted"
+	KeyringReplaced  Type = "keyring.replaced"
+	KeyringRemoved   Type = "keyring.removed"
+	KeyringRevoked   Type = "keyring.revoked"
+	KeyringRefused   Type = "keyring.refused"
+	KeyringWithdrawn Type = "keyring.withdrawn"
+
 	KeyCreated   Type = "key.created"
 	KeyRotated   Type = "key.rotated"
 	KeyDestroyed Type = "key.destroyed"
@@ -84,7 +93,9 @@ var types = map[Type]bool{
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
 	APIKeyCreated: true, APIKeyRevoked: true,
 	PolicyPublished: true,
-	KeyCreated:      true, KeyRotated: true, KeyDestroyed: true,
+	KeyringAdded:    true, KeyringProposed: true, KeyringTrusted: true, KeyringReplaced: true,
+	KeyringRemoved: true, KeyringRevoked: true, KeyringRefused: true, KeyringWithdrawn: true,
+	KeyCreated: true, KeyRotated: true, KeyDestroyed: true,
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
 }

@@ -7,10 +7,10 @@ type Kind string
 
 // The kinds. Anything else is the empty Kind.
 const (
-	Enveloped     Kind = "enveloped"
-	AuthEnveloped Kind = "auth-enveloped"
-	SignedKind    Kind = "signed"
-	Compressed    Kind = "compressed"
+	KindEnveloped     Kind = "enveloped"
+	KindAuthEnveloped Kind = "auth-enveloped"
+	KindSigned        Kind = "signed"
+	KindCompressed    Kind = "compressed"
 )
 
 // KindOf tells the kind of a message from its structure, BER or DER.

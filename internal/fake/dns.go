@@ -36,6 +36,7 @@ type zone struct {
 	records map[string]map[uint16][]dns.RR
 	faults  map[string]DNSFault
 	queries map[string]int
+	secure  map[string]bool // zones that are signed, and those below them that are not
 }
 
 func newZone(ttl uint32) *zone {
@@ -44,6 +45,7 @@ func newZone(ttl uint32) *zone {
 		records: map[string]map[uint16][]dns.RR{},
 		faults:  map[string]DNSFault{},
 		queries: map[string]int{},
+		secure:  map[string]bool{},
 	}
 }
 
@@ -64,6 +66,12 @@ func (z *zone) set(name string, qtype uint16, rrs []dns.RR) {
 		z.records[name] = map[uint16][]dns.RR{}
 	}
 	z.records[name][qtype] = rrs
+}
+
+func (z *zone) has(name string, qtype uint16) bool {
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	return len(z.records[canonical(name)][qtype]) > 0
 }
 
 func (z *zone) header(name string, qtype uint16) dns.RR_Header {
@@ -220,6 +228,10 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 		return
 	}
 	resp.Answer, resp.Rcode = rrs, rcode
+	opt := req.IsEdns0()
+	// RFC 6840 section 5.7: who wants to know sets AD, or DO.
+	resp.AuthenticatedData = (req.AuthenticatedData || opt != nil && opt.Do()) &&
+		rcode != dns.RcodeServerFailure && z.signed(req.Question[0].Name, rrs)
 	if len(rrs) == 0 && rcode != dns.RcodeServerFailure {
 		// RFC 2308 section 3: negative answers carry the SOA that bounds their caching.
 		resp.Ns = []dns.RR{&dns.SOA{
@@ -229,7 +241,7 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 		}}
 	}
 	size := dns.MinMsgSize
-	if opt := req.IsEdns0(); opt != nil {
+	if opt != nil {
 		resp.SetEdns0(1232, opt.Do())
 		size = max(size, int(opt.UDPSize()))
 	}

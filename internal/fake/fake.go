@@ -29,13 +29,15 @@ type Internet struct {
 	CAFile       string // PEM of the authority, in Options.Dir
 	ResolverAddr string // DNS over UDP and TCP, "127.0.0.1:port"
 	SMTPPort     int    // of every MX
-	HTTPSPort    int    // of every mta-sts host
+	HTTPSPort    int    // of every web host
+	HTTPPort     int    // of the same hosts in clear, for revocation lists
 	MailboxesURL string // "http://127.0.0.1:port"
 
 	opts  Options
 	ca    *authority
 	zone  *zone
 	sts   *stsHosts
+	web   *web
 	boxes *mailboxes
 
 	mu       sync.Mutex
@@ -70,6 +72,7 @@ func Start(ctx context.Context, o Options) (*Internet, error) {
 		opts:  o,
 		zone:  newZone(uint32(o.TTL.Seconds())),
 		sts:   &stsHosts{byHost: map[string]*stsHost{}, fetches: map[string]int{}},
+		web:   newWeb(),
 		boxes: newMailboxes(o.MaxBytes, o.DiscardBodies),
 		conns: map[net.Conn]struct{}{},
 		done:  make(chan struct{}),
@@ -94,7 +97,7 @@ func (n *Internet) start() error {
 			return fmt.Errorf("write the fake authority: %w", err)
 		}
 	}
-	for _, step := range []func() error{n.startDNS, n.startSTS, n.startMailboxes, n.publish} {
+	for _, step := range []func() error{n.startDNS, n.startWeb, n.startMailboxes, n.publish} {
 		if err := step(); err != nil {
 			return err
 		}

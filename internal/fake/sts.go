@@ -102,26 +102,15 @@ func (s *stsHosts) find(host string) *stsHost {
 	return s.byHost[strings.ToLower(host)]
 }
 
-func (s *stsHosts) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	h := s.find(hello.ServerName)
-	if h == nil {
-		return nil, fmt.Errorf("no policy host of this name")
-	}
-	return &h.cert, nil
-}
-
 func (s *stsHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
+	host := hostOf(r)
 	h := s.find(host)
 	if h == nil {
 		http.NotFound(w, r)
 		return
 	}
 	s.mu.Lock()
-	s.fetches[strings.ToLower(host)]++
+	s.fetches[host]++
 	s.mu.Unlock()
 	const place = "/.well-known/mta-sts.txt"
 	switch {
@@ -144,16 +133,25 @@ func (s *stsHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (n *Internet) startSTS() error {
-	ln, err := net.Listen("tcp", net.JoinHostPort(stsAddr.String(), "0"))
+// startWeb serves all web hosts, those of MTA-STS included.
+func (n *Internet) startWeb() error {
+	secure, err := net.Listen("tcp", net.JoinHostPort(stsAddr.String(), "0"))
 	if err != nil {
-		return fmt.Errorf("listen for MTA-STS: %w", err)
+		return fmt.Errorf("listen for HTTPS: %w", err)
 	}
-	n.HTTPSPort = ln.Addr().(*net.TCPAddr).Port
-	return n.serveHTTP(&http.Server{
-		Handler:   n.sts,
-		TLSConfig: &tls.Config{GetCertificate: n.sts.certificate, MinVersion: tls.VersionTLS12},
-	}, ln)
+	n.HTTPSPort = secure.Addr().(*net.TCPAddr).Port
+	if err := n.serveHTTP(&http.Server{
+		Handler:   http.HandlerFunc(n.serveWeb),
+		TLSConfig: &tls.Config{GetCertificate: n.certificate, MinVersion: tls.VersionTLS12},
+	}, secure); err != nil {
+		return err
+	}
+	plain, err := net.Listen("tcp", net.JoinHostPort(stsAddr.String(), "0"))
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	n.HTTPPort = plain.Addr().(*net.TCPAddr).Port
+	return n.serveHTTP(&http.Server{Handler: http.HandlerFunc(n.serveWeb)}, plain)
 }
 
 // serveHTTP runs srv until Close. What clients do wrong is not logged: doing

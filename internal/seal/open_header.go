@@ -1,0 +1,165 @@
+package seal
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
+)
+
+// protection is how a message protects its header.
+type protection string
+
+const (
+	unprotected protection = ""
+	hpClear     protection = "clear"  // RFC 9788: the same fields outside
+	hpCipher    protection = "cipher" // RFC 9788: fields are hidden outside
+	hpOld       protection = "v1"     // protected-headers="v1", before RFC 9788: what is not inside is taken from outside
+)
+
+// protectionOf reads the parameters of the payload's Content-Type.
+func protectionOf(p mail.Part) protection {
+	if p.Ambiguous {
+		return unprotected
+	}
+	switch hp := strings.ToLower(p.Params["hp"]); hp {
+	case "clear", "cipher":
+		return protection(hp)
+	}
+	if strings.EqualFold(p.Params["protected-headers"], "v1") {
+		return hpOld
+	}
+	return unprotected
+}
+
+// innerFrom is the address in a protected From, to look up who may have
+// signed before it is known that they did.
+func (op *opener) innerFrom(raw []byte) mail.Address {
+	p, err := mail.ReadPart(raw)
+	if err != nil {
+		return mail.Address{}
+	}
+	for range op.o.Limits.Depth {
+		if protectionOf(p) != unprotected || p.Media != "multipart/signed" {
+			break
+		}
+		parts, ok := p.Parts(3)
+		if !ok {
+			break
+		}
+		p = parts[0]
+	}
+	if protectionOf(p) == unprotected {
+		return mail.Address{}
+	}
+	return from(p.Header)
+}
+
+// readHeader takes the fields inside of the protection in place of those
+// outside (RFC 9788 section 4). A signature that does not fit protects
+// nothing.
+func (op *opener) readHeader(payload mail.Part) {
+	op.protection = protectionOf(payload)
+	covered := slices.ContainsFunc(op.root, func(i int) bool {
+		return op.out.Layers[i].Opened && (op.states[i].encrypted || op.states[i].valid)
+	})
+	inlined := slices.ContainsFunc(op.root, func(i int) bool { return op.out.Layers[i].Inline })
+	if !covered || inlined {
+		op.protection = unprotected
+	}
+	if op.protection == unprotected {
+		op.out.Header = op.out.Outer.Where(func(name string) bool { return !structural(name) }).Join(payload.Header.Where(structural))
+		return
+	}
+	inner := payload.Header.Where(func(name string) bool { return !strings.EqualFold(name, "HP-Outer") })
+	if op.protection == hpOld {
+		missing := op.out.Outer.Where(func(name string) bool { return !structural(name) && !inner.Has(name) })
+		inner = missing.Join(inner)
+	}
+	op.out.Header = inner
+	op.out.Verdict.Headers = true
+	op.compareHeaders(payload.Header)
+}
+
+// structural fields say how the body is read (RFC 9788 section 1.1.1).
+func structural(name string) bool {
+	return strings.EqualFold(name, "MIME-Version") || len(name) > 8 && strings.EqualFold(name[:8], "Content-")
+}
+
+// shown are the fields people see or answer to.
+var shown = []string{"Subject", "From", "To", "Cc", "Date", "Reply-To", "Sender", "Message-ID", "In-Reply-To", "References"}
+
+// compareHeaders notices where the header outside says something else than the
+// one inside, and the sender did not mean it to: HP-Outer tells what the
+// sender wrote outside (RFC 9788 section 2.2).
+func (op *opener) compareHeaders(inner mail.Header) {
+	meant := map[string][]string{}
+	for _, v := range inner.Values("HP-Outer") {
+		if name, value, ok := strings.Cut(v, ":"); ok {
+			name = strings.ToLower(strings.TrimSpace(name))
+			meant[name] = append(meant[name], plainValue(value))
+		}
+	}
+	hidden, differs := false, false
+	for _, name := range shown {
+		in, out := values(op.out.Header, name), values(op.out.Outer, name)
+		if slices.Equal(in, out) {
+			continue
+		}
+		switch {
+		case op.protection == hpCipher && slices.Equal(out, meant[strings.ToLower(name)]):
+			hidden = true
+		case op.protection == hpOld && name == "Subject":
+			hidden = true // there was no way to say what is meant
+		default:
+			differs = true
+		}
+	}
+	if hidden {
+		op.find("header_hidden")
+	}
+	if differs {
+		op.find("outer_differs")
+	}
+}
+
+func values(h mail.Header, name string) (out []string) {
+	for _, v := range h.Values(name) {
+		out = append(out, plainValue(v))
+	}
+	return out
+}
+
+// plainValue is a value as it reads, however it is folded and encoded.
+func plainValue(v string) string { return strings.Join(strings.Fields(mail.DecodeText(v)), " ") }
+
+// message gives the message without the layers that cover all of it.
+func (op *opener) message(raw []byte, payload mail.Part) private.Bytes {
+	if len(op.root) == 0 {
+		return private.NewBytes(raw)
+	}
+	for _, p := range op.out.Parts {
+		if p.Withheld == "no_integrity" {
+			return private.Bytes{}
+		}
+	}
+	h := op.out.Header
+	if !h.Has("MIME-Version") {
+		version := op.out.Outer.Where(func(name string) bool { return strings.EqualFold(name, "MIME-Version") })
+		h = version.Join(h)
+	}
+	return private.NewBytes(append(h.Bytes(), payload.Body...))
+}
+
+// withoutLegacy takes the copy of hidden fields off a text that was put there
+// for readers who know nothing of header protection (RFC 9788 section 4.5.3).
+func withoutLegacy(p mail.Part, text string) string {
+	if p.Params["hp-legacy-display"] != "1" {
+		return text
+	}
+	if _, rest, ok := strings.Cut(text, "\n\n"); ok {
+		return rest
+	}
+	return text
+}

@@ -17,6 +17,7 @@ import (
 // policyCmd looks after an organization's rules.
 type policyCmd struct {
 	Show    policyShowCmd    `cmd:"" help:"Print the policy in effect, or an earlier one."`
+	Preset  policyPresetCmd  `cmd:"" help:"Print a policy to begin with: default or end-to-end."`
 	Publish policyPublishCmd `cmd:"" help:"Put a new version of the policy in effect."`
 	Test    policyTestCmd    `cmd:"" help:"Say what would happen to a message, without sending it."`
 }
@@ -58,6 +59,22 @@ func (c policyShowCmd) Run(ctx context.Context, env *environment) error {
 		_, err = env.stdout.Write(text)
 		return err
 	})
+}
+
+type policyPresetCmd struct {
+	Name string `arg:"" enum:"default,end-to-end" help:"Which: default or end-to-end."`
+}
+
+// Help tells what the presets mean.
+func (policyPresetCmd) Help() string {
+	return "default takes the strongest seal that a recipient can open. end-to-end takes pgp and smime only: whoever has no key that is trusted enough gets nothing until there is one, and the delivery is held.\n\n" +
+		"  $ sealpost policy preset end-to-end | sealpost policy publish -"
+}
+
+// Run prints a preset.
+func (c policyPresetCmd) Run(_ context.Context, env *environment) error {
+	_, err := env.stdout.Write(policy.Render(policy.Presets()[c.Name]))
+	return err
 }
 
 // readPolicy gives a version of the policy; 0 asks for the newest, and is the

@@ -24,11 +24,14 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/blob"
+	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/identity"
+	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/posture"
 )
@@ -46,6 +49,10 @@ type Core struct {
 	Roots    *x509.CertPool // nil stands for the system's
 	Clock    clock.Clock
 	Log      *slog.Logger
+
+	Certs      *certs.Judge
+	Keyring    *keyring.Keyring
+	Identities *identity.Service
 }
 
 // Options are what a Core takes from its surroundings.
@@ -84,7 +91,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*Core, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	roots, err := loadRoots(cfg.Network.CAFile)
+	roots, err := loadRoots(cfg.Network.CAFile, "network.ca_file")
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +132,10 @@ func (c *Core) open(ctx context.Context) error {
 		DB: c.DB, Clock: c.Clock, Log: c.Log, Resolver: cfg.Network.Resolver, HTTPSPort: cfg.Network.HTTPSPort, RootCAs: c.Roots,
 		AllowLoopback: cfg.Network.Replaced(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return c.openKeys()
 }
 
 // keyRetention is how long a backup of the database can be read after its
@@ -169,17 +179,19 @@ func (c *Core) origin() (string, error) {
 // Close closes the database.
 func (c *Core) Close() error { return c.DB.Close() }
 
-func loadRoots(file string) (*x509.CertPool, error) {
+// loadRoots reads authorities; setting names the file's place in the
+// configuration.
+func loadRoots(file, setting string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read network.ca_file: %w", err)
+		return nil, fmt.Errorf("read %s: %w", setting, err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fault.New(fault.Invalid, "bad_ca_file", "network.ca_file holds no certificate in PEM.")
+		return nil, fault.Newf(fault.Invalid, "bad_ca_file", "%s holds no certificate in PEM.", setting)
 	}
 	return roots, nil
 }

@@ -148,6 +148,8 @@ func (s *Server) wireDelivery() {
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Posture: s.Posture, Clock: s.Clock, Log: s.Log,
 		SMTP:    smtpclient.Deps{RootCAs: s.Roots, Name: cfg.Hostname, Clock: s.Clock, Timeouts: timeouts},
 		Policy:  func(ctx context.Context, org id.ID) (policy.Document, int64, error) { return s.door.PolicyOf(ctx, org) },
+		Keys:    s.Keyring.Find,
+		Signer:  s.Identities.Signer,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -168,7 +170,7 @@ func (s *Server) wireDoor() {
 			MessagesPerMinute: cfg.Limits.MessagesPerMinute, ExpireAfter: cfg.Delivery.ExpireAfter, IdempotencyTTL: cfg.IdempotencyTTL,
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Accounts: s.Accounts, Clock: s.Clock, Log: s.Log,
-		Posture: s.cachedPosture,
+		Posture: s.cachedPosture, Keys: s.Keyring.Known,
 		Reserve: func(n int) id.ID {
 			if s.engine == nil {
 				return id.ID{}

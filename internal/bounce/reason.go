@@ -63,7 +63,12 @@ var wordings = map[string]wording{
 	spool.ReasonSender:   {"5.7.1", false, "The message was canceled by its sender.", sayAdmin},
 	spool.ReasonContentDestroyed: {"5.3.0", false,
 		"The content of the message was destroyed before it could be sent.", sayAdmin},
-	spool.ReasonHeld:      {"4.7.1", false, "The message waits for a person to review it.", sayAdmin},
+	spool.ReasonHeld: {"4.7.1", false, "The message waits for a person to review it.", sayAdmin},
+	spool.ReasonNoKey: {"4.7.5", false, // RFC 5248: cryptographic failure
+		"Your organization's policy asks for encryption to the recipient's own key, and no key of this recipient can be used.",
+		"Ask the recipient for an OpenPGP key or an S/MIME certificate and give it to your mail administrator, or reach the recipient in another way."},
+	spool.ReasonKeyLookup: {"4.7.5", false,
+		"Your organization's policy asks for encryption to the recipient's own key, and the place where it is published did not answer.", sayAgain},
 	spool.ReasonScheduled: {"4.3.0", false, "The message is to be sent later.", sayAdmin},
 
 	// Why the portal was taken. A delivery that ends badly behind it has a

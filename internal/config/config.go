@@ -132,7 +132,6 @@ type Delivery struct {
 
 // Keyring is the section of that name.
 type Keyring struct {
-	WKD         bool     `toml:"wkd" default:"true" doc:"Whether the web server of the recipient's domain is asked (Web Key Directory)."`
 	KeyServers  []string `toml:"key_servers" default:"" example:"keys.openpgp.org" doc:"Key servers that verify addresses. They are told whom mail goes to, so there are none by default."`
 	Directories []string `toml:"directories" default:"" example:"ldaps://ldap.example.org/ou=people,dc=example,dc=org" doc:"LDAP directories, by ldaps, or by ldap with StartTLS."`
 	SMIMECAFile string   `toml:"smime_ca_file" example:"/etc/sealpost/smime-roots.pem" doc:"Authorities to trust for S/MIME in place of the system's, in PEM."`

@@ -8,6 +8,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -87,6 +88,11 @@ type job struct {
 	began time.Time
 	weak  *smtpclient.WeakError // why the last seal could not be used
 	first *smtpclient.WeakError // why the first could not
+
+	doc        policy.Document   // of today
+	found      keyring.Found     // keys of the recipient, if the plan has a use for them
+	passedOver []string          // why some could not be used
+	protection *spool.Protection // of the attempt, by one of them
 }
 
 // refresh learns what the domain can do today and decides again within the
@@ -112,12 +118,24 @@ func (j *job) refresh(ctx context.Context) (done bool) {
 		j.deferFor(spool.ReasonTemporary, nil)
 		return true
 	}
-	if version != j.work.Message.PolicyVersion {
-		j.plan = policy.Narrow(j.plan, doc, j.facts(doc))
+	j.doc = doc
+	wanted := j.wantsKey()
+	keys, err := j.findKeys(ctx)
+	switch {
+	case err != nil:
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	case version != j.work.Message.PolicyVersion:
+		j.plan = policy.Narrow(j.plan, doc, j.facts(doc, keys))
+	case wanted:
+		j.plan = policy.NarrowKeys(j.plan, doc, keys)
 	}
 	switch {
 	case j.plan.Refuse != "":
 		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonPolicyRefused})
+		return true
+	case j.plan.Hold == policy.HoldNoSeal && wanted:
+		j.noKey()
 		return true
 	case j.plan.Hold != "":
 		j.w.finish(j.work, spool.Outcome{State: spool.Held, Reason: spool.ReasonHeld})
@@ -127,7 +145,7 @@ func (j *job) refresh(ctx context.Context) (done bool) {
 }
 
 // facts are what policy may look at again.
-func (j *job) facts(doc policy.Document) policy.Facts {
+func (j *job) facts(doc policy.Document, keys policy.Keys) policy.Facts {
 	m, d := j.work.Message, j.work.Delivery
 	// The credential's default is not kept. Treatment in its place lets more
 	// rules match than the default would, never fewer.
@@ -136,7 +154,7 @@ func (j *job) facts(doc policy.Document) policy.Facts {
 		base = policy.Generic
 	}
 	f := policy.Facts{Sender: m.Envelope.Sender, Recipient: d.Recipient, Purpose: m.Purpose, DefaultPurpose: base,
-		Subject: m.Details.Subject, Size: m.Size, RequireTLS: m.Envelope.RequireTLS, Posture: j.known.Facts()}
+		Subject: m.Details.Subject, Size: m.Size, RequireTLS: m.Envelope.RequireTLS, Posture: j.known.Facts(), Keys: keys}
 	h, err := mail.ParseHeader(reader(m.Header))
 	if err != nil {
 		return f // it parsed when it was accepted
@@ -153,6 +171,8 @@ func (j *job) attempt(ctx context.Context) {
 	for _, s := range j.plan.Seals {
 		var used bool
 		switch s {
+		case policy.PGP, policy.SMIME:
+			used = j.tryKey(ctx, s)
 		case policy.TLS:
 			used = j.tryTLS(ctx)
 		case policy.Portal:
@@ -200,8 +220,16 @@ func (j *job) tryTLS(ctx context.Context) (used bool) {
 	if !j.connect(ctx, floor) {
 		return j.weak == nil
 	}
+	body, err := j.signedBody(ctx)
+	if err != nil {
+		if j.w.e.ctx.Err() == nil {
+			j.w.e.Log.Error("a message could not be signed", "delivery", j.work.ID, "error", err)
+		}
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
 	m, d := j.work.Message, j.work.Delivery
-	j.send(ctx, policy.TLS, spool.Delivered, seal.TLS(m.Envelope.Sender, d.Recipient, floor, j.plan.RequireTLS, j.w.e.body(j.work)))
+	j.send(ctx, policy.TLS, spool.Delivered, seal.TLS(m.Envelope.Sender, d.Recipient, floor, j.plan.RequireTLS, body))
 	return true
 }
 
@@ -265,7 +293,8 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *seal.Artifact) {
 	w := j.w
 	ours, err := w.start(j.work, func(tx *db.Tx) (bool, error) {
-		return spool.Start(tx, j.work.Item, j.work.Run, j.plan, spool.Sealing{Seal: s, Weaker: j.weaker()}, nil, w.e.Clock.Now())
+		return spool.Start(tx, j.work.Item, j.work.Run, j.plan, spool.Sealing{Seal: s, Weaker: j.weaker(),
+			Protection: j.protection, PassedOver: j.passedOver}, j.work.Message.Key, w.e.Clock.Now())
 	})
 	switch {
 	case err != nil && !fault.Is(err, fault.Unavailable):

@@ -40,9 +40,13 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/identity"
+	"github.com/sealpost/sealpost/internal/keyring"
+	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/posture"
+	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
 
@@ -74,6 +78,12 @@ type Deps struct {
 	Log     *slog.Logger
 	// Policy gives an organization's policy of today.
 	Policy func(ctx context.Context, org id.ID) (doc policy.Document, version int64, err error)
+	// Keys looks for the keys of a recipient. An error means that not even what
+	// is known could be read. nil: nobody has any.
+	Keys func(ctx context.Context, org id.ID, recipient mail.Address) (keyring.Found, error)
+	// Signer gives the keys that mail of an address is signed with. nil: nobody
+	// has any.
+	Signer func(ctx context.Context, org id.ID, sender mail.Address) (identity.Signing, error)
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
 	// Link gives the portal link of a delivery, the same each time.
@@ -94,7 +104,9 @@ const (
 // Engine is the delivery side of one node. Make one with New.
 type Engine struct {
 	Deps
-	lease *lease
+	lease   *lease
+	batches shared[method, batch]
+	signed  shared[id.ID, seal.Body] // messages with their sender's signature
 
 	mu      sync.Mutex
 	queues  map[string]*queue  // by recipient domain
@@ -127,8 +139,16 @@ func New(d Deps) *Engine {
 	if d.Lease == 0 {
 		d.Lease = defaultLease
 	}
+	if d.Keys == nil {
+		d.Keys = func(context.Context, id.ID, mail.Address) (keyring.Found, error) { return keyring.Found{}, nil }
+	}
+	if d.Signer == nil {
+		d.Signer = func(context.Context, id.ID, mail.Address) (identity.Signing, error) { return identity.Signing{}, nil }
+	}
 	return &Engine{
-		Deps: d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
+		batches: shared[method, batch]{limit: batchMemory, bytes: func(b batch) int64 { return b.Bytes() }},
+		signed:  shared[id.ID, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
+		Deps:    d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
 		slots: make(chan struct{}, d.Concurrency), express: make(chan struct{}, d.Concurrency),
 		wake: make(chan struct{}, 1), drain: make(chan struct{}),
 		lease: &lease{db: d.DB, clock: d.Clock, node: d.Node, length: d.Lease, log: d.Log},

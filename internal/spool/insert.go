@@ -30,6 +30,8 @@ type stateFact struct {
 	Reason string      `json:"reason,omitempty"`
 	Rule   string      `json:"rule,omitempty"`
 	By     string      `json:"by,omitempty"`
+
+	PassedOver []string `json:"passed_over,omitempty"` // why keys of the recipient could not be used
 }
 
 // wireEnvelope and wireDetails are how sealed columns are written.

@@ -117,6 +117,8 @@ type Outcome struct {
 	NextAt  time.Time    // when deferred
 	At      time.Time
 	Attempt *Attempt // nil when nothing was attempted
+
+	PassedOver []string // why keys of the recipient could not be used, when held for want of one
 }
 
 // The conditions are those of the partial indexes.
@@ -269,7 +271,7 @@ func Finish(tx *db.Tx, it Item, run id.ID, key *custody.DataKey, o Outcome) (boo
 			return false, err
 		}
 	}
-	fact := stateFact{Domain: it.Domain, Reason: o.Reason}
+	fact := stateFact{Domain: it.Domain, Reason: o.Reason, PassedOver: o.PassedOver}
 	if o.Attempt != nil {
 		fact.Seal = o.Attempt.Seal
 	}

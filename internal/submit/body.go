@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/seal"
 )
 
 // keepInMemory is up to which size a body is handed to the engine in memory
@@ -22,10 +23,51 @@ type inspected struct {
 	copied   []byte
 	whole    bool // copied holds everything so far
 	started  bool
+
+	look  *io.PipeWriter // to who looks whether it is encrypted already; nil: it cannot be
+	found chan bool
+}
+
+// inspect reads the body of a message of at most limit octets. Call encrypted
+// or stop in the end.
+func inspect(m *mail.Submitted, limit int64) *inspected {
+	b := &inspected{r: m.Body, limit: limit - int64(len(m.Header.Bytes()))}
+	if !seal.MaybeSealed(m.Header) {
+		return b
+	}
+	r, w := io.Pipe()
+	b.look, b.found = w, make(chan bool, 1)
+	go func() {
+		b.found <- seal.Sealed(m.Header, r)
+		_ = r.Close() // what is left to write goes nowhere
+	}()
+	return b
+}
+
+// encrypted reports whether the sender's own program has encrypted the
+// message, once all of it was read.
+func (b *inspected) encrypted() bool {
+	if b.look == nil {
+		return false
+	}
+	_ = b.look.Close()
+	found := <-b.found
+	b.found <- found
+	return found
+}
+
+// stop ends looking at a body that was not read to its end.
+func (b *inspected) stop() {
+	if b.look != nil {
+		_ = b.look.CloseWithError(io.ErrUnexpectedEOF)
+	}
 }
 
 func (b *inspected) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
+	if b.look != nil {
+		_, _ = b.look.Write(p[:n]) // who looks may have seen enough
+	}
 	if !b.started {
 		b.started, b.whole = true, true
 	}

@@ -98,6 +98,9 @@ type Deps struct {
 	Log      *slog.Logger
 	// Posture gives what is known of a domain, never asking the network.
 	Posture func(ctx context.Context, domain string) policy.Posture
+	// Keys gives what is known of a recipient's keys, never asking the network.
+	// nil: nothing is known of anybody's.
+	Keys func(ctx context.Context, org id.ID, recipient mail.Address) (policy.Keys, error)
 	// Reserve gives the run that will attempt n deliveries at once, or zero
 	// when this node does not deliver or its memory is full.
 	Reserve func(n int) id.ID
@@ -113,7 +116,12 @@ type Door struct {
 }
 
 // New gives the front door.
-func New(d Deps) *Door { return &Door{Deps: d} }
+func New(d Deps) *Door {
+	if d.Keys == nil {
+		d.Keys = func(context.Context, id.ID, mail.Address) (policy.Keys, error) { return policy.Keys{}, nil }
+	}
+	return &Door{Deps: d}
+}
 
 // Accept takes a draft for good, or refuses it.
 func (d *Door) Accept(ctx context.Context, draft Draft) (Receipt, error) {
@@ -147,12 +155,16 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := &inspected{r: opened.Body, limit: org.maxSize - int64(len(opened.Header.Bytes()))}
+	body := inspect(opened, org.maxSize)
 	if _, err := io.Copy(io.Discard, body); err != nil {
+		body.stop()
 		return nil, body.fault(err)
 	}
-	deliveries, _ := d.decide(ctx, draft, org, opened, body.size, d.Clock.Now())
-	return forecasts(deliveries), nil
+	deliveries, err := d.decide(ctx, draft, org, opened, body, d.Clock.Now())
+	if fault.Is(err, fault.Refused) { // the forecasts tell
+		err = nil
+	}
+	return forecasts(deliveries), err
 }
 
 // admit checks what needs no look at the message.
@@ -252,9 +264,10 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 		EHLO: draft.EHLO, By: d.Hostname, Protocol: draft.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
 		return nil, err
 	}
-	body := &inspected{r: opened.Body, limit: org.maxSize - int64(len(opened.Header.Bytes()))}
+	body := inspect(opened, org.maxSize)
 	staged, err := d.Blob.Stage(key, m.Blob, body)
 	if err != nil {
+		body.stop()
 		return nil, body.fault(err)
 	}
 	p := &prepared{staged: staged, body: body.kept()}
@@ -273,7 +286,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	if !draft.ExpiresAt.IsZero() {
 		m.ExpiresAt = draft.ExpiresAt
 	}
-	deliveries, err := d.decide(ctx, draft, org, opened, body.size, m.CreatedAt)
+	deliveries, err := d.decide(ctx, draft, org, opened, body, m.CreatedAt)
 	if err != nil {
 		return err
 	}
@@ -306,11 +319,11 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 }
 
 // decide makes one delivery per distinct recipient.
-func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, size int64, now time.Time) ([]spool.Delivery, error) {
+func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, body *inspected, now time.Time) ([]spool.Delivery, error) {
 	facts := policy.Facts{
 		Sender: draft.Sender, Purpose: draft.Purpose, DefaultPurpose: policy.Purpose(draft.Principal.DefaultPurpose),
-		Subject: opened.Subject, Headers: org.policy.Headers(opened.Header.Values), Size: size,
-		RequestSeal: draft.Seal, RequireTLS: draft.RequireTLS,
+		Subject: opened.Subject, Headers: org.policy.Headers(opened.Header.Values), Size: body.size,
+		RequestSeal: draft.Seal, RequireTLS: draft.RequireTLS, Encrypted: body.encrypted(),
 	}
 	for _, m := range opened.From {
 		facts.From = append(facts.From, m.Address)
@@ -324,6 +337,10 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 		}
 		seen[to.Normal()] = true
 		facts.Recipient, facts.Posture = to, d.Posture(ctx, to.Domain())
+		var err error
+		if facts.Keys, err = d.Keys(ctx, draft.Principal.Org, to); err != nil {
+			return nil, err
+		}
 		plan := policy.Decide(org.policy, facts)
 		dl := spool.Delivery{ID: id.New(), Recipient: to, Plan: plan, Seal: plan.Forecast, State: spool.Ready, CreatedAt: now}
 		switch {

@@ -69,6 +69,24 @@ type attempt struct {
 	Status     string          `json:"status,omitempty" doc:"Its enhanced status code (RFC 3463)." example:"2.0.0"`
 	Reply      string          `json:"reply,omitempty" doc:"Its words."`
 	Evidence   *spool.Evidence `json:"evidence,omitempty" doc:"What proves the transport: grade, TLS version and suite, key exchange, fingerprint of the certificate and how it was verified, MTA-STS policy."`
+	Protection *protection     `json:"protection,omitempty" doc:"How it was sealed to a key of the recipient, for the seals pgp and smime."`
+	PassedOver []string        `json:"passed_over,omitempty" doc:"Why keys of the recipient could not be used."`
+}
+
+// protection is how a delivery was sealed to a key of the recipient.
+type protection struct {
+	Key        string `json:"key" doc:"Fingerprint of the OpenPGP key, or serial number and issuer of the certificate."`
+	Tier       string `json:"tier" doc:"How far the key is trusted: harvested, discovered, confirmed or pinned." example:"confirmed"`
+	Source     string `json:"source" doc:"Where the key came from." example:"wkd"`
+	Algorithms string `json:"algorithms" doc:"Of the key and of the content." example:"X25519, AES-256, SEIPDv1"`
+	Signed     string `json:"signed,omitempty" doc:"By which kind of key the sender signed, pgp or smime."`
+}
+
+func protectionOf(p *spool.Protection) *protection {
+	if p == nil {
+		return nil
+	}
+	return &protection{Key: p.Key.Reveal(), Tier: p.Tier.String(), Source: p.Source, Algorithms: p.Algorithms, Signed: p.Signed}
 }
 
 func messageOf(s spool.Shown) messageAnswer {
@@ -135,7 +153,8 @@ func getDelivery(c *call) (any, error) {
 	out.Reasons = append(out.Reasons, d.Plan.Reasons...)
 	for _, t := range tried {
 		out.Attempts = append(out.Attempts, attempt{Number: t.Number, At: t.At.UTC(), DurationUS: t.Took.Microseconds(), Result: t.Result,
-			Reason: t.Reason, Seal: string(t.Seal), Host: t.Host, Code: t.Code, Status: t.Enhanced, Reply: t.Reply.Reveal(), Evidence: t.Evidence})
+			Reason: t.Reason, Seal: string(t.Seal), Host: t.Host, Code: t.Code, Status: t.Enhanced, Reply: t.Reply.Reveal(), Evidence: t.Evidence,
+			Protection: protectionOf(t.Protection), PassedOver: t.PassedOver})
 	}
 	return out, nil
 }

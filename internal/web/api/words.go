@@ -1,6 +1,9 @@
 package api
 
-import "github.com/sealpost/sealpost/internal/spool"
+import (
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/spool"
+)
 
 // states says what each state of a delivery means.
 var states = map[spool.State]string{
@@ -46,6 +49,8 @@ var sentences = map[string]string{
 	spool.ReasonSender:           "The sender took it back.",
 	spool.ReasonContentDestroyed: "Its content was destroyed.",
 	spool.ReasonHeld:             "It is held for review.",
+	spool.ReasonNoKey:            "The policy asks for encryption to the recipient's own key, and none can be used. It is held until there is one.",
+	spool.ReasonKeyLookup:        "The policy asks for encryption to the recipient's own key, and a place where it may be published did not answer. It is tried again.",
 	spool.ReasonScheduled:        "It waits for its send_at.",
 
 	spool.ReasonByPolicy:        "The policy, or the caller, chose the portal.",
@@ -67,6 +72,9 @@ func sentence(d spool.Delivery) string {
 	}
 	if s, ok := sentences[d.Reason]; ok {
 		return s
+	}
+	if d.State == spool.Delivered && (d.Seal == policy.PGP || d.Seal == policy.SMIME) {
+		return "Encrypted to the recipient's own key; the transport was " + d.Grade.String() + "."
 	}
 	if d.State == spool.Delivered {
 		return "Sent over TLS; the transport was " + d.Grade.String() + "."

@@ -20,7 +20,7 @@
 //     have not expired sign. All keys that ever could receive mail open it,
 //     retired and revoked ones too: old mail stays readable.
 //   - A successor takes over, and the one before it retires, in one
-//     transaction.
+//     transaction. Changes of an organization's keys come one by one.
 //   - Secret keys are sealed by a data key of the organization of their own;
 //     so are certificates, OpenPGP keys and requests, which hold names and
 //     addresses. With the organization's keys all of them are gone.
@@ -30,7 +30,6 @@
 package identity
 
 import (
-	"context"
 	"crypto/x509"
 	"log/slog"
 	"sync"
@@ -41,7 +40,6 @@ import (
 	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
-	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/openpgp"
@@ -118,10 +116,11 @@ type Secrets struct {
 // Detail is an identity with its public part.
 type Detail struct {
 	Identity
-	PGP         openpgp.Key       // of an OpenPGP key
-	Certificate *x509.Certificate // once it is installed
-	Chain       []*x509.Certificate
-	CSR         []byte // PKCS #10 in DER
+	Replaces    id.ID               // the key that this one took over from, or will
+	Key         []byte              // the OpenPGP key, binary
+	Certificate *x509.Certificate   // once it is installed
+	Chain       []*x509.Certificate // from its issuer towards a root
+	CSR         []byte              // PKCS #10 in DER
 }
 
 // Request says which key to make.
@@ -146,27 +145,8 @@ type Deps struct {
 type Service struct {
 	d    Deps
 	mu   sync.Mutex
-	orgs map[id.ID]*snapshot
+	orgs map[id.ID]*snapshot // of organizations that have asked
 }
 
 // New makes the service.
 func New(d Deps) *Service { return &Service{d: d, orgs: map[id.ID]*snapshot{}} }
-
-type snapshot struct{}
-
-var errNotBuilt = fault.New(fault.Internal, "not_built", "This is not built yet.")
-
-// Signer gives the active keys of an address.
-func (s *Service) Signer(ctx context.Context, org id.ID, a mail.Address) (Signing, error) {
-	return Signing{}, errNotBuilt
-}
-
-// Openers gives all keys that the organization can open mail with.
-func (s *Service) Openers(ctx context.Context, org id.ID) (Secrets, error) {
-	return Secrets{}, errNotBuilt
-}
-
-// Published gives the OpenPGP keys of a Web Key Directory entry, one behind the other.
-func (s *Service) Published(ctx context.Context, domain, hash string) ([]byte, error) {
-	return nil, errNotBuilt
-}

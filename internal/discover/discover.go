@@ -1,20 +1,37 @@
 // Package discover asks the outside for the keys of an address. It knows
 // nothing of trust: it says where something was found and what the way it came
 // proves, and the keyring judges.
+//
+// Invariants:
+//   - Ask always comes back, in eight seconds at the latest, with one answer
+//     of each source. A source that fails says why by a word; it never says
+//     that there is no key.
+//   - What a domain lacks is asked once and not for each of its addresses, and
+//     a host that hangs is left alone for ten minutes and longer each time.
+//   - DNS counts only where it was validated (RFC 7929 section 5, RFC 8162
+//     section 6); where nothing validates it, it is not asked.
+//   - Everything that comes is bounded in octets, in number and in time, and
+//     nothing of it is parsed here but records and the shape of a header.
+//   - No error, log line or metric holds a local part. That a key server, a
+//     directory or the recipient's own domain learns who is asked for lies in
+//     the nature of asking; the first two are asked only when configured.
 package discover
 
 import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/fetch"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 )
 
@@ -27,14 +44,36 @@ const (
 	HKPS       = "hkps"
 )
 
+// Why a source could not be asked, beside the words of package fetch.
+const (
+	Busy      = fetch.Busy  // too much was asked at once: nobody outside is to blame
+	Malformed = "malformed" // what came is no key
+	Failed    = "failed"    // the directory says that it cannot answer
+	Defect    = "defect"    // a mistake of ours
+)
+
+const (
+	sourceLimit = 5 * time.Second
+	totalLimit  = 8 * time.Second
+	atOnce      = 64 // addresses
+
+	maxKey      = 256 << 10 // octets of one key or bundle
+	maxFindings = 20        // of one source
+
+	believeFound  = 24 * time.Hour // where nothing says otherwise
+	believeAbsent = 4 * time.Hour
+	believeLeast  = 10 * time.Minute
+	believeMost   = 24 * time.Hour
+)
+
 // Finding is a key or a bundle of certificates that a source gave for an
-// address. Nothing of it has been looked at.
+// address. Nothing of it has been judged.
 type Finding struct {
 	Source string
 	Kind   policy.Seal // PGP or SMIME
 	Data   []byte      // OpenPGP: armored or binary; S/MIME: DER, or PKCS#7
 	Proof  policy.Tier // what the way it came proves
-	Usage  int         // of SMIMEA: the certificate usage
+	Usage  int         // of SMIMEA: the certificate usage (RFC 6698 section 2.1.1)
 }
 
 // Answer is what one source said of an address.
@@ -55,6 +94,8 @@ type Deps struct {
 	Log      *slog.Logger   // nil: nothing is logged
 	Roots    *x509.CertPool // for directories; nil: the system's
 	// Dial opens connections to directories; nil stands for a plain net.Dialer.
+	// It finds the host itself: directories have names that only the own
+	// network knows.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	KeyServers  []string // hosts of the keys.openpgp.org kind; asking them tells a third party who is written to
@@ -62,18 +103,172 @@ type Deps struct {
 }
 
 // Sources are all places that are asked.
-type Sources struct{}
+type Sources struct {
+	resolver *resolve.Resolver
+	fetch    *fetch.Client
+	clock    clock.Clock
+	log      *slog.Logger
+	facts    *facts
+	turns    chan struct{}
+	all      []source
 
-// New makes Sources.
-func New(d Deps) (*Sources, error) { return &Sources{}, nil }
+	keyServers  []string
+	directories []directory
+}
+
+// source is one of the places, with what asks it.
+type source struct {
+	name string
+	ask  func(ctx context.Context, a mail.Address) Answer
+}
+
+// New makes Sources. What the configuration says wrong is an error.
+func New(d Deps) (*Sources, error) {
+	s := &Sources{
+		resolver: d.Resolver, fetch: d.Fetch, clock: d.Clock, log: d.Log,
+		facts: newFacts(remembered), turns: make(chan struct{}, atOnce),
+	}
+	if s.clock == nil {
+		s.clock = clock.System{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if d.Dial == nil {
+		d.Dial = new(net.Dialer).DialContext
+	}
+	for _, host := range d.KeyServers {
+		clean, err := mail.ParseDomain(host)
+		if err != nil {
+			return nil, fmt.Errorf("a key server is named by its host alone: %w", err)
+		}
+		s.keyServers = append(s.keyServers, clean)
+	}
+	for _, text := range d.Directories {
+		dir, err := parseDirectory(text)
+		if err != nil {
+			return nil, err
+		}
+		dir.dial, dir.roots, dir.now = d.Dial, d.Roots, s.clock.Now
+		s.directories = append(s.directories, dir)
+	}
+	s.all = append(s.all, source{WKD, s.askWKD})
+	if s.resolver.Trusted() {
+		s.all = append(s.all, source{OPENPGPKEY, s.askOPENPGPKEY}, source{SMIMEA, s.askSMIMEA})
+	}
+	if len(s.directories) > 0 {
+		s.all = append(s.all, source{LDAP, s.askDirectories})
+	}
+	if len(s.keyServers) > 0 {
+		s.all = append(s.all, source{HKPS, s.askKeyServers})
+	}
+	return s, nil
+}
 
 // Names are the sources that are asked, in the order of their answers.
-func (s *Sources) Names() []string { return nil }
+func (s *Sources) Names() []string {
+	var out []string
+	for _, src := range s.all {
+		out = append(out, src.name)
+	}
+	return out
+}
 
 // Ask asks all sources at once.
-func (s *Sources) Ask(ctx context.Context, a mail.Address) []Answer { return nil }
-
-// ParseAutocrypt reads an Autocrypt header field (Level 1).
-func ParseAutocrypt(header string) (mail.Address, []byte, error) {
-	return mail.Address{}, nil, errors.New("not built yet")
+func (s *Sources) Ask(ctx context.Context, a mail.Address) []Answer {
+	ctx, cancel := context.WithTimeout(ctx, totalLimit)
+	defer cancel()
+	answers := make([]Answer, len(s.all))
+	if a.IsZero() || !s.turn(ctx) {
+		for i, src := range s.all {
+			answers[i] = s.failing(Answer{Source: src.name, Word: Busy})
+		}
+		return answers
+	}
+	defer func() { <-s.turns }()
+	var all sync.WaitGroup
+	for i, src := range s.all {
+		all.Go(func() { answers[i] = s.one(ctx, src, a) })
+	}
+	all.Wait()
+	return answers
 }
+
+func (s *Sources) turn(ctx context.Context) bool {
+	select {
+	case s.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// one asks one source within its time.
+func (s *Sources) one(ctx context.Context, src source, a mail.Address) Answer {
+	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
+	defer cancel()
+	begin := s.clock.Now()
+	out := s.guarded(src.name, a.Domain(), func() Answer { return src.ask(ctx, a) })
+	out.Source, out.Took = src.name, s.clock.Now().Sub(begin)
+	out.Findings = out.Findings[:min(len(out.Findings), maxFindings)]
+	for i := range out.Findings {
+		out.Findings[i].Source = src.name
+	}
+	return s.failing(out)
+}
+
+// guarded keeps a panic, which something hostile may have brought about, to
+// the one answer.
+func (s *Sources) guarded(name, domain string, ask func() Answer) (out Answer) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("a source of keys made us fail", "source", name, "domain", domain, "panic", private.Panic(v))
+			out = Answer{Word: Defect}
+		}
+	}()
+	return ask()
+}
+
+// failing gives an answer its time where the source did not.
+func (s *Sources) failing(a Answer) Answer {
+	if a.Until.IsZero() {
+		a.Until = s.clock.Now().Add(believeLeast)
+	}
+	return a
+}
+
+// absent is the certain answer that there is nothing.
+func (s *Sources) absent(believe time.Duration) Answer {
+	return Answer{Absent: true, Until: s.clock.Now().Add(clamp(believe))}
+}
+
+func clamp(d time.Duration) time.Duration { return min(max(d, believeLeast), believeMost) }
+
+// until reads how long a page may be believed.
+func (s *Sources) until(expires time.Time) time.Time {
+	now := s.clock.Now()
+	if expires.IsZero() {
+		return now.Add(believeFound)
+	}
+	return now.Add(clamp(expires.Sub(now)))
+}
+
+// fetchKey gets one OpenPGP key over HTTPS.
+func (s *Sources) fetchKey(ctx context.Context, url string, proof policy.Tier) (Answer, error) {
+	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: sourceLimit})
+	if err != nil {
+		if fetch.Code(err) == 404 {
+			return s.absent(believeAbsent), nil
+		}
+		return Answer{Word: fetch.Word(err)}, err
+	}
+	if !looksLikeKey(resp.Body) {
+		return Answer{Word: Malformed}, errNoKey
+	}
+	return Answer{
+		Findings: []Finding{{Kind: policy.PGP, Data: resp.Body, Proof: proof}},
+		Until:    s.until(resp.Expires),
+	}, nil
+}
+
+var errNoKey = errors.New("what came is not an OpenPGP key")

@@ -264,3 +264,6 @@ func addressOf(rr dns.RR) (netip.Addr, bool) {
 	addr, ok := netip.AddrFromSlice(ip)
 	return addr.Unmap(), ok
 }
+
+// Trusted reports whether an answer can be Secure at all.
+func (r *Resolver) Trusted() bool { return r.trusted }

@@ -28,9 +28,11 @@ type authority struct {
 // back without breaking TLS.
 var longAgo = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
+const hostCAName = "Fake internet, not to be trusted elsewhere"
+
 const tenYears = 10 * 365 * 24 * time.Hour
 
-func newAuthority() (*authority, error) {
+func newAuthority(name string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of the fake authority: %w", err)
@@ -41,7 +43,7 @@ func newAuthority() (*authority, error) {
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "Fake internet, not to be trusted elsewhere"},
+		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             longAgo.AddDate(-5, 0, 0),
 		NotAfter:              time.Now().Add(tenYears),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,

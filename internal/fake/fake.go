@@ -15,7 +15,7 @@ import (
 
 // Options say how the internet is started. The zero value is good.
 type Options struct {
-	Dir           string        // where ca.pem is written; empty: nowhere
+	Dir           string        // where ca.pem and smime-ca.pem are written; empty: nowhere
 	Clock         clock.Clock   // stamps messages; nil: the system's
 	TTL           time.Duration // of DNS records; zero: a minute
 	SlowBy        time.Duration // what slow.example waits before each reply; zero: 500 ms
@@ -27,21 +27,24 @@ type Options struct {
 // Internet is a running fake internet.
 type Internet struct {
 	CAFile       string // PEM of the authority, in Options.Dir
+	MailCAFile   string // PEM of the authority for mail certificates, beside it
 	ResolverAddr string // DNS over UDP and TCP, "127.0.0.1:port"
 	SMTPPort     int    // of every MX
 	HTTPSPort    int    // of every web host
 	HTTPPort     int    // of the same hosts in clear, for revocation lists
 	MailboxesURL string // "http://127.0.0.1:port"
 
-	opts  Options
-	ca    *authority
-	zone  *zone
-	sts   *stsHosts
-	web   *web
-	boxes *mailboxes
+	opts   Options
+	ca     *authority
+	mailCA *mailAuthority
+	zone   *zone
+	sts    *stsHosts
+	web    *web
+	boxes  *mailboxes
 
 	mu       sync.Mutex
 	hosts    map[string]*host
+	holders  map[string]holder // by address
 	nextAddr int
 
 	connMu  sync.Mutex
@@ -69,13 +72,14 @@ func Start(ctx context.Context, o Options) (*Internet, error) {
 		o.MaxBytes = 256 << 20
 	}
 	n := &Internet{
-		opts:  o,
-		zone:  newZone(uint32(o.TTL.Seconds())),
-		sts:   &stsHosts{byHost: map[string]*stsHost{}, fetches: map[string]int{}},
-		web:   newWeb(),
-		boxes: newMailboxes(o.MaxBytes, o.DiscardBodies),
-		conns: map[net.Conn]struct{}{},
-		done:  make(chan struct{}),
+		opts:    o,
+		zone:    newZone(uint32(o.TTL.Seconds())),
+		sts:     &stsHosts{byHost: map[string]*stsHost{}, fetches: map[string]int{}},
+		web:     newWeb(),
+		boxes:   newMailboxes(o.MaxBytes, o.DiscardBodies),
+		conns:   map[net.Conn]struct{}{},
+		holders: map[string]holder{},
+		done:    make(chan struct{}),
 	}
 	if err := n.start(); err != nil {
 		n.Close()
@@ -88,7 +92,7 @@ func Start(ctx context.Context, o Options) (*Internet, error) {
 
 func (n *Internet) start() error {
 	var err error
-	if n.ca, err = newAuthority(); err != nil {
+	if n.ca, err = newAuthority(hostCAName); err != nil {
 		return err
 	}
 	if n.opts.Dir != "" {
@@ -97,7 +101,7 @@ func (n *Internet) start() error {
 			return fmt.Errorf("write the fake authority: %w", err)
 		}
 	}
-	for _, step := range []func() error{n.startDNS, n.startWeb, n.startMailboxes, n.publish} {
+	for _, step := range []func() error{n.startDNS, n.startWeb, n.startMailCA, n.startMailboxes, n.publish, n.publishKeys} {
 		if err := step(); err != nil {
 			return err
 		}

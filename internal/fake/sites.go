@@ -23,6 +23,7 @@ func sites(slowBy time.Duration) []site {
 	all = append(all, temperSites(slowBy)...)
 	all = append(all, limitedSites()...)
 	all = append(all, dnsSites()...)
+	all = append(all, keySites()...)
 	return append(all, hangingSites()...)
 }
 
@@ -51,7 +52,7 @@ func goodSites() []site {
 		Behavior{RequireTLS: true}, delivered(Authenticated)), STSPolicy("enforce", week, "mx.requiretls.example"))
 	modern := one("modern.example", "TLS 1.3, valid certificate", "anna",
 		Behavior{MinTLS: tls.VersionTLS13, Chunking: true}, delivered(Verified))
-	modern.people = append(modern.people, person{"jörg", "TLS 1.3, valid certificate, address with an umlaut", delivered(Verified)})
+	modern.people = append(modern.people, person{local: "jörg", about: "TLS 1.3, valid certificate, address with an umlaut", end: delivered(Verified)})
 	return []site{
 		clinic,
 		modern,
@@ -140,7 +141,7 @@ func temperSites(slowBy time.Duration) []site {
 		return ""
 	}
 	someUnknown := one("unknown-user.example", "has no such user", "wilma", Behavior{Rcpt: unknown}, failed(TLS, UserUnknown))
-	someUnknown.people = append(someUnknown.people, person{"walter", "knows this user", delivered(Verified)})
+	someUnknown.people = append(someUnknown.people, person{local: "walter", about: "knows this user", end: delivered(Verified)})
 	return []site{
 		one("greylist.example", "refuses the first attempt, takes the second", "vera", Behavior{Rcpt: greylist}, delivered(Verified)),
 		one("full.example", "mailbox is full at the moment", "uwe", Behavior{Rcpt: refuse("452 4.2.2 mailbox full")}, deferred(MailboxFull)),
@@ -154,7 +155,7 @@ func temperSites(slowBy time.Duration) []site {
 // limitedSites lack an extension.
 func limitedSites() []site {
 	noUTF8 := one("no-smtputf8.example", "takes no addresses outside ASCII", "zoe", Behavior{NoSMTPUTF8: true}, delivered(Verified))
-	noUTF8.people = append(noUTF8.people, person{"zoë", "takes no addresses outside ASCII, and this is one", failed(TLS, NeedsSMTPUTF8)})
+	noUTF8.people = append(noUTF8.people, person{local: "zoë", about: "takes no addresses outside ASCII, and this is one", end: failed(TLS, NeedsSMTPUTF8)})
 	return []site{
 		one("no-8bitmime.example", "takes 7-bit mail only", "abel", Behavior{No8BitMIME: true}, delivered(Verified)),
 		noUTF8,

@@ -14,6 +14,8 @@ const (
 	Verified      = "verified"
 	Authenticated = "authenticated"
 
+	PGP    = "pgp"
+	SMIME  = "smime"
 	TLS    = "tls"
 	Portal = "portal"
 )
@@ -33,7 +35,8 @@ const (
 
 // Entry is what a delivery to one address must come to, under the default
 // policy: seals tls then portal, floor verified for tls and encrypted for
-// notices, a message of a few kilobytes, a sender at clinic.test.
+// notices, a message of a few kilobytes, a sender at clinic.test who looks for
+// no keys. What becomes of it when the sender does is WithKeys.
 type Entry struct {
 	Address  string
 	Domain   string
@@ -43,6 +46,15 @@ type Entry struct {
 	Grade    string // of the connection that carried the mail or the notice; empty where none did
 	Reason   string // of failed and deferred
 	Late     bool   // reached only after timeouts of the sending side
+	Keyed    string // the seal by a sender who looks for keys: pgp or smime; empty: none of theirs can be used
+}
+
+// WithKeys is the entry as of a sender who looks for keys.
+func (e Entry) WithKeys() Entry {
+	if e.Keyed != "" {
+		e.Seal = e.Keyed
+	}
+	return e
 }
 
 // site is a domain with the people who live there.
@@ -57,6 +69,7 @@ type person struct {
 	local string
 	about string // in place of the site's
 	end   outcome
+	keyed string // see Entry
 }
 
 type outcome struct {
@@ -102,6 +115,7 @@ func Table() []Entry {
 			e := Entry{
 				Address: p.local + "@" + s.Name, Domain: s.Name, Posture: s.about,
 				EndState: p.end.state, Seal: p.end.seal, Grade: p.end.grade, Reason: p.end.reason, Late: p.end.late,
+				Keyed: p.keyed,
 			}
 			if p.about != "" {
 				e.Posture = p.about

@@ -1,5 +1,5 @@
 // Package fake is a whole internet on loopback: a resolver, mail hosts of every
-// posture, MTA-STS policies and mailboxes. Tests, the demo and the sandbox send
+// posture, MTA-STS policies, key servers and mailboxes. Tests, the demo and the sandbox send
 // to it with real protocols; nothing in it is a mock.
 //
 // Invariants:
@@ -8,7 +8,9 @@
 //   - Every MX has an address of its own in 127.23.0.0/16 and all share one
 //     port, so that a client needs to be told only the resolver, the SMTP port,
 //     the HTTPS port and the CA file.
-//   - Its authority is made at start and is trusted by nobody else.
+//   - Its authorities are made at start and are trusted by nobody else. The
+//     keys of people in the folder keys are known to everybody and protect
+//     nothing.
 //   - A host takes mail only for domains whose MX it is, and refuses bare CR, bare
 //     LF and NUL. It takes mail in clear too, as the real internet does: that
 //     such mail never comes is for the sender to prove, and [Message.TLS] and
@@ -66,6 +68,23 @@
 //	alias.example           a CNAME to modern.example
 //	null-mx.example         RFC 7505
 //	nxdomain.example, servfail.example, dns-timeout.example
+//
+// People with keys, at hosts with good TLS; what becomes of a delivery to them
+// when the sender looks for keys is [Entry.WithKeys]. Their mailboxes open what
+// is sealed to them ([Internet.Open]):
+//
+//	pgp-rsa.example         OpenPGP v4 RSA-3072, Web Key Directory at the domain itself
+//	pgp-curve.example       OpenPGP v4 Curve25519, Web Key Directory, OPENPGPKEY in a signed zone
+//	pgp-v6.example          OpenPGP v6 X25519, Web Key Directory
+//	pgp-expired.example     its key ended in 2024
+//	pgp-hangs.example       its Web Key Directory never answers
+//	smime-rsa.example       RSA-2048, SMIMEA usage 3 in a signed zone
+//	smime-ec.example        ECDSA P-256, SMIMEA usage 1 in a signed zone
+//
+// Certificates of people come from a mail authority of its own, whose root is
+// [Internet.MailCAFile] and whose revocation list is served in clear. Keys are
+// published elsewhere with [Internet.PutWKD], [Internet.SetOPENPGPKEY],
+// [Internet.SetSMIMEA], [Internet.SetSecure] and [Internet.PutHKPS].
 //
 // Silence, each until the peer goes: hang-banner, hang-ehlo, hang-starttls,
 // hang-tls, hang-mail, hang-rcpt, hang-data, hang-dot .example. Their entries,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -161,7 +162,12 @@ func (n *Internet) startMailboxes() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /messages", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(n.Messages(r.FormValue("to"))) // the reader may be gone
+		all := n.Messages(r.FormValue("to"))
+		if r.FormValue("open") == "" {
+			_ = json.NewEncoder(w).Encode(all) // the reader may be gone
+			return
+		}
+		_ = json.NewEncoder(w).Encode(n.openAll(r.Context(), all)) // the reader may be gone
 	})
 	mux.HandleFunc("DELETE /messages", func(w http.ResponseWriter, _ *http.Request) {
 		n.Forget()
@@ -169,6 +175,34 @@ func (n *Internet) startMailboxes() error {
 	})
 	n.pages(mux)
 	return n.serveHTTP(&http.Server{Handler: onlyLocal(mux)}, ln)
+}
+
+// openedMessage is a message of the mailboxes' HTTP interface with what its
+// owner reads of it.
+type openedMessage struct {
+	Message  Message `json:"message"`
+	Sealed   bool    `json:"sealed"`
+	Opened   string  `json:"opened,omitempty"`
+	OpenedBy string  `json:"opened_by,omitempty"`
+	Problem  string  `json:"problem,omitempty"`
+}
+
+func (n *Internet) openAll(ctx context.Context, all []Message) []openedMessage {
+	out := []openedMessage{}
+	for _, m := range all {
+		one := openedMessage{Message: m, Sealed: true}
+		opened, err := n.Open(ctx, m)
+		switch {
+		case errors.Is(err, ErrNotSealed):
+			one.Sealed = false
+		case err != nil:
+			one.Problem = err.Error()
+		default:
+			one.Opened, one.OpenedBy = string(opened.Raw), opened.By
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 // onlyLocal refuses requests under a name that is not this machine's, so that

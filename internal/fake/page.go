@@ -1,7 +1,9 @@
 package fake
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"html/template"
 	"io"
 	"net/http"
@@ -52,17 +54,56 @@ func (n *Internet) mailPage(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	read := walk(m.Raw)
-	render(w, "mail", struct {
-		Message
-		Sender, Subject, Time, Transport string
-		Text                             []piece
-		Found, HTML                      bool
-		Attached                         []string
-	}{
+	shown, opened, sealed := n.shown(r, m)
+	read := walk(shown)
+	page := mailView{
 		Message: m, Sender: senderOf(m), Subject: subject(m.Raw), Time: clockTime(m.ReceivedAt),
 		Transport: transport(m.TLS), Text: linked(read.text), Found: read.found, HTML: read.html != "", Attached: read.attached,
-	})
+		Sealed: sealed, OpenedBy: opened.By, Outer: subject(m.Raw),
+	}
+	if inner := headerOr(shown, "Subject", ""); sealed && inner != "" {
+		page.Subject = inner // RFC 9788: the one outside says nothing
+	}
+	if sealed {
+		page.Ciphertext = ciphertext(m.Raw)
+	}
+	render(w, "mail", page)
+}
+
+// mailView is what the page of one mail shows.
+type mailView struct {
+	Message
+	Sender, Subject, Time, Transport string
+	Text                             []piece
+	Found, HTML                      bool
+	Attached                         []string
+
+	Sealed          bool
+	OpenedBy, Outer string
+	Ciphertext      string
+}
+
+// shown is the mail as its reader sees it: opened where it was sealed to a key
+// that lies in the mailbox.
+func (n *Internet) shown(r *http.Request, m Message) (raw []byte, opened Opened, sealed bool) {
+	opened, err := n.Open(r.Context(), m)
+	switch {
+	case errors.Is(err, ErrNotSealed):
+		return m.Raw, Opened{}, false
+	case err != nil:
+		return m.Raw, Opened{}, true
+	}
+	return opened.Raw, opened, true
+}
+
+// ciphertext is the beginning of what travelled.
+func ciphertext(raw []byte) string {
+	_, body, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
+	const limit = 1200
+	if len(body) > limit {
+		return string(bytes.ToValidUTF8(body[:limit], nil)) + "\n…"
+	}
+	return string(bytes.ToValidUTF8(body, nil))
 }
 
 // htmlPage shows a mail's HTML as a mail program would: without scripts, and
@@ -71,7 +112,8 @@ func (n *Internet) htmlPage(w http.ResponseWriter, r *http.Request) {
 	m, ok := n.numbered(r.PathValue("n"))
 	html := ""
 	if ok {
-		html = walk(m.Raw).html
+		shown, _, _ := n.shown(r, m)
+		html = walk(shown).html
 	}
 	if html == "" {
 		http.NotFound(w, r)
@@ -197,6 +239,9 @@ time { color: var(--soft); font-variant-numeric: tabular-nums; white-space: nowr
 dl { display: grid; grid-template-columns: auto 1fr; gap: .125rem 1rem; margin: 1rem 0 }
 dt { color: var(--soft) }
 dd { margin: 0; overflow-wrap: anywhere }
+h2 { font-size: 1rem; margin: 1.5rem 0 .5rem }
+.sealed { border-left: 3px solid var(--link); padding-left: .75rem }
+.sealed-text { font: .8125rem/1.4 ui-monospace, monospace; color: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; max-height: 18rem; overflow: auto }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; border-top: 1px solid var(--line); padding-top: 1.25rem; margin: 1.25rem 0 }
 </style>
 </head>
@@ -231,8 +276,12 @@ dd { margin: 0; overflow-wrap: anywhere }
 <dt>Arrived</dt><dd>{{.Time}} at {{.Host}}, {{if .TLS}}{{.Transport}}{{else}}<span class="warn">{{.Transport}}</span>{{end}}</dd>
 {{if .Attached}}<dt>Attached</dt><dd>{{range $i, $a := .Attached}}{{if $i}}, {{end}}{{$a}}{{end}}</dd>{{end}}
 </dl>
-{{if .Found}}<div class="text">{{range .Text}}{{if .URL}}<a href="{{.URL}}" rel="noreferrer">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</div>
+{{if .OpenedBy}}<p class="sealed">Sealed to this person’s key. Below is what they read; {{.OpenedBy}} opened it. On the way everybody saw “{{.Outer}}” and the text at the end of this page.</p>
+{{else if .Sealed}}<p class="sealed">Sealed to a key, and not opened here: only the sealed text is shown.</p>{{end}}
+{{if and .Sealed (not .OpenedBy)}}{{else if .Found}}<div class="text">{{range .Text}}{{if .URL}}<a href="{{.URL}}" rel="noreferrer">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</div>
 {{else}}<p>This mail has no text part.</p>{{end}}
+{{if .Ciphertext}}<h2>As it travelled</h2>
+<pre class="sealed-text">{{.Ciphertext}}</pre>{{end}}
 <p>{{if .HTML}}<a href="/mail/{{.N}}/html">Show it as designed</a> · {{end}}<a href="/mail/{{.N}}/source">Source of this mail</a></p>
 </main>
 </body>

@@ -136,11 +136,11 @@ func (o *opener) encrypted(p raw, keys []raw) error {
 			continue
 		}
 		for _, s := range o.secrets {
-			plain, tried := o.try(p, esk, s)
+			got, tried := o.try(p, esk, s)
 			found = found || tried
-			if plain != nil {
-				o.describe(sealed, esk, s)
-				return o.message(plain, 0)
+			if got != nil {
+				o.describe(sealed, got, s)
+				return o.message(got.plain, 0)
 			}
 		}
 	}
@@ -150,9 +150,15 @@ func (o *opener) encrypted(p raw, keys []raw) error {
 	return refuse(NotForUs)
 }
 
-// try decrypts with each part of s that the key packet may be for. It gives
-// plaintext only when that is proved whole.
-func (o *opener) try(p raw, esk *packet.EncryptedKey, s *Secret) (plain []byte, tried bool) {
+// unsealed is plaintext that is proved whole, and what opened it.
+type unsealed struct {
+	plain  []byte
+	part   *packet.PrivateKey
+	cipher packet.CipherFunction
+}
+
+// try decrypts with each part of s that the key packet may be for.
+func (o *opener) try(p raw, esk *packet.EncryptedKey, s *Secret) (got *unsealed, tried bool) {
 	if s == nil {
 		return nil, false
 	}
@@ -164,22 +170,23 @@ func (o *opener) try(p raw, esk *packet.EncryptedKey, s *Secret) (plain []byte, 
 			return nil, true
 		}
 		tried = true
-		var out []byte
+		got := &unsealed{part: part}
 		err := library(func() error {
 			key := *esk
 			if err := key.Decrypt(part, nil); err != nil {
 				return err
 			}
 			op := &packet.OpaquePacket{Tag: p.tag, Contents: p.body}
-			got, err := op.Parse()
+			sealed, err := op.Parse()
 			if err != nil {
 				return err
 			}
-			out, err = unseal(got.(*packet.SymmetricallyEncrypted), &key)
+			got.cipher = key.CipherFunc
+			got.plain, err = unseal(sealed.(*packet.SymmetricallyEncrypted), &key)
 			return err
 		})
 		if err == nil {
-			return out, true
+			return got, true
 		}
 	}
 	return nil, tried
@@ -196,9 +203,6 @@ func unseal(sealed *packet.SymmetricallyEncrypted, key *packet.EncryptedKey) ([]
 	}
 	if err := r.Close(); err != nil { // the MDC, or the last tag
 		return nil, err
-	}
-	if out.Bytes() == nil {
-		return []byte{}, nil
 	}
 	return out.Bytes(), nil
 }
@@ -223,21 +227,16 @@ func (k *key) decrypts(part *packet.PrivateKey) bool {
 	return k.encrypts()
 }
 
-func (o *opener) describe(sealed *packet.SymmetricallyEncrypted, esk *packet.EncryptedKey, s *Secret) {
+func (o *opener) describe(sealed *packet.SymmetricallyEncrypted, got *unsealed, s *Secret) {
 	o.out.Encrypted, o.out.Recipient = true, s.Public().Fingerprint()
-	name := ""
-	for _, part := range s.parts {
-		if part.PubKeyAlgo == esk.Algo && names(esk, part) {
-			name, _ = algorithmOf(&part.PublicKey)
-		}
-	}
+	name, _ := algorithmOf(&got.part.PublicKey)
 	if sealed.Version == 2 {
 		o.out.Integrity = "aead"
 		o.out.Algorithms = name + ", " + cipherNames[sealed.Cipher] + "-" + modeNames[sealed.Mode] + ", SEIPDv2"
 		return
 	}
 	o.out.Integrity = "mdc"
-	o.out.Algorithms = name + ", " + cipherNames[esk.CipherFunc] + ", SEIPDv1"
+	o.out.Algorithms = name + ", " + cipherNames[got.cipher] + ", SEIPDv1"
 }
 
 func (o *opener) compressed(body []byte, layers int) error {
@@ -295,8 +294,8 @@ func (o *opener) literal(body []byte, before [][]byte, rest []byte, onePass int)
 	var all []*pending
 	for _, b := range sigs {
 		p := prepare(b, o.signers)
-		if p.digest != nil {
-			p.digest.Write(data)
+		if p.octets != nil {
+			p.octets.Write(data)
 		}
 		all = append(all, p)
 	}

@@ -54,6 +54,7 @@ func (k *key) signers() []subkey {
 type pending struct {
 	sig    *packet.Signature
 	digest hash.Hash
+	octets hash.Hash // where the octets go: digest, behind what makes text canonical
 	by     subkey
 	key    *key
 	out    Signature
@@ -117,8 +118,9 @@ func (p *pending) hash() {
 		p.out.Status = SignatureUnsupported
 		return
 	}
-	if p.sig.SigType == packet.SigTypeText {
-		p.digest = openpgp.NewCanonicalTextHash(p.digest)
+	// Only the text is made canonical, not what the signature adds to it.
+	if p.octets = p.digest; p.sig.SigType == packet.SigTypeText {
+		p.octets = openpgp.NewCanonicalTextHash(p.digest)
 	}
 }
 
@@ -187,8 +189,8 @@ func VerifyDetached(signed io.Reader, signature []byte, signers []Key, at time.T
 	}
 	var into []io.Writer
 	for _, p := range all {
-		if p.digest != nil {
-			into = append(into, p.digest)
+		if p.octets != nil {
+			into = append(into, p.octets)
 		}
 	}
 	if len(into) == 0 {

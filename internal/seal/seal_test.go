@@ -16,7 +16,7 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 )
 
-func addr(t *testing.T, s string) mail.Address {
+func addr(t testing.TB, s string) mail.Address {
 	t.Helper()
 	a, err := mail.ParseAddress(s)
 	if err != nil {

@@ -5,15 +5,15 @@
 // The state of an entry, which is one key for one address in one organization
 // (the organization "system" holds what the whole installation shares):
 //
-//	          first for its address, or may take over
-//	  ┌─ new ──────────────────────────────────────► active ──► superseded  another took its place
-//	  │   │                                          ▲   │ │
-//	  │   └─ changed, not proved well enough ─► proposed │ └──► withdrawn   its last source says: absent
-//	  │                                          accepted│                  (a proposal, too)
-//	  └──── judged and refused ─► refused ───────────────┘
-//	                                 ▲    passes when judged again
-//	                active ──────────┘    revoked
-//	  any state ──► removed   by a person; only a person brings it back
+//	        first for its address, or may take over
+//	┌─ new ──────────────────────────────────────► active ──► superseded  another took its place
+//	│   │                                          ▲   │ │
+//	│   └─ changed, not proved well enough ─► proposed │ └──► withdrawn   its last source says: absent
+//	│                                          accepted│                  (a proposal, too)
+//	└──── judged and refused ─► refused ───────────────┘
+//	                               ▲    passes when judged again
+//	              active ──────────┘    revoked
+//	any state ──► removed   by a person; only a person brings it back
 //
 // A superseded or withdrawn key that a source shows again is treated as new.
 //
@@ -44,9 +44,10 @@ package keyring
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"log/slog"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/clock"
@@ -136,4 +137,31 @@ type Options struct {
 	Cipher  cms.Cipher   // for certificates: what their owners can open
 }
 
-var errNotBuilt = errors.New("not built yet")
+// Keyring is the keys of everybody we write to. It is safe for concurrent use.
+type Keyring struct {
+	d       Deps
+	flights singleflight.Group
+	orgs    *lru[id.ID, orgMemo]
+	asked   *lru[string, asking]
+	held    *lru[holder, *holding]
+}
+
+// New makes a Keyring.
+func New(d Deps) *Keyring {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Keyring{d: d, orgs: newLRU[id.ID, orgMemo](10_000), asked: newLRU[string, asking](100_000), held: newLRU[holder, *holding](10_000)}
+}
+
+// Facts are what the policy decides by.
+func (f Found) Facts() policy.Keys {
+	k := policy.Keys{Looked: true}
+	if f.PGP != nil {
+		k.PGP = f.PGP.Tier
+	}
+	if f.SMIME != nil {
+		k.SMIME = f.SMIME.Tier
+	}
+	return k
+}

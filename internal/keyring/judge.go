@@ -1,0 +1,131 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/certs"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+)
+
+// Words of refusals that are spoken of here. Others come from packages openpgp
+// and certs and pass through.
+const (
+	wordExpired     = "expired"
+	wordRevoked     = "revoked"
+	wordNotYet      = "not_yet_valid"
+	wordNoChain     = "no_chain"
+	wordUnknown     = "revocation_unknown"
+	wordMalformed   = "malformed"
+	wordUnsupported = "unsupported"
+	wordUnjudged    = "not_judged" // it could not be judged now
+)
+
+// passing refusals can end without the key being changed, so they are judged
+// again each time; all others are lasting.
+func passing(word string) bool {
+	switch word {
+	case wordExpired, wordNotYet, wordNoChain, wordUnknown, wordUnjudged:
+		return true
+	}
+	return false
+}
+
+// verdict is what judging a key for an address came to.
+type verdict struct {
+	refused *fault.Fault // nil: it may be used
+	proof   policy.Tier  // confirmed when its chain leads to a root of ours
+	failing bool         // it could not be judged now
+	until   time.Time    // how long this may be believed
+}
+
+func (v verdict) good() bool { return v.refused == nil }
+
+func (v verdict) word() string {
+	if v.refused == nil {
+		return ""
+	}
+	return v.refused.Reason
+}
+
+const (
+	judgedFor = time.Minute      // an OpenPGP key
+	provedFor = 10 * time.Minute // a certificate
+	failedFor = 30 * time.Second
+)
+
+// judge says whether mail to a may be encrypted to a key that reached a tier
+// by the way it came. A pinned key need not name the address: a person said
+// whose it is.
+func (k *Keyring) judge(ctx context.Context, m *material, a mail.Address, tier policy.Tier, now time.Time) verdict {
+	v := verdict{until: now.Add(judgedFor)}
+	var err error
+	switch {
+	case m.kind == policy.SMIME:
+		v, err = k.judgeCertificate(ctx, m, a, tier, now)
+	case m.pgp.Revoked(now):
+		err = fault.New(fault.Refused, wordRevoked, "The key was revoked.")
+	case tier == policy.Pinned:
+		err = m.pgp.JudgeAnyone(now)
+	default:
+		err = m.pgp.Judge(a, now)
+	}
+	if ends := m.expires(); err == nil && !ends.IsZero() && ends.Before(v.until) {
+		v.until = ends
+	}
+	if err == nil {
+		return v
+	}
+	if v.refused = refusal(err); v.refused.Reason == wordUnjudged || v.refused.Reason == wordUnknown {
+		v.failing, v.until = true, now.Add(failedFor)
+		k.d.Log.Warn("a certificate could not be judged", "reason", v.refused.Reason, "cause", fault.From(err).Reason)
+	}
+	return v
+}
+
+// refusal gives the refusal in an error; anything else says that nobody can
+// tell now.
+func refusal(err error) *fault.Fault {
+	var f *fault.Fault
+	if errors.As(err, &f) && f.Kind == fault.Refused {
+		return f
+	}
+	return fault.New(fault.Refused, wordUnjudged, "The key could not be judged.").Because(err)
+}
+
+// judgeCertificate asks for a chain to our roots, which proves the certificate
+// wherever it came from. One that a person or DNSSEC vouches for needs none,
+// but must not be revoked either.
+func (k *Keyring) judgeCertificate(ctx context.Context, m *material, a mail.Address, tier policy.Tier, now time.Time) (verdict, error) {
+	v := verdict{until: now.Add(provedFor)}
+	if err := certs.Weak(m.cert, now); err != nil {
+		return v, err
+	}
+	if k.d.Certs == nil {
+		return v, fault.New(fault.Refused, wordNoChain, "No authority is known.")
+	}
+	if tier >= policy.Confirmed {
+		_, err := k.d.Certs.Revocation(ctx, m.cert, m.issuer())
+		return v, err
+	}
+	proved, err := k.d.Certs.ForSealing(ctx, m.cert, m.others, a)
+	if err != nil {
+		return v, err
+	}
+	v.proof = policy.Confirmed
+	if !proved.Until.IsZero() && proved.Until.Before(v.until) {
+		v.until = proved.Until
+	}
+	return v, nil
+}
+
+// dead reports whether a key's time is over for good, without the network.
+func (m *material) dead(now time.Time) bool {
+	if ends := m.expires(); !ends.IsZero() && !now.Before(ends) {
+		return true
+	}
+	return m.kind == policy.PGP && m.pgp.Revoked(now)
+}

@@ -1,0 +1,389 @@
+package keyring
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+)
+
+// sight is one key that somebody showed, judged.
+type sight struct {
+	m       *material
+	source  string
+	proof   policy.Tier // what the way it came proves
+	verdict verdict
+	person  bool // somebody handed it in
+	chosen  bool // somebody said that it is the one
+	stored  bool // nobody showed it: what is on record was judged again
+	renews  bool // what is on record elsewhere of the same key lasts longer
+	gcm     bool
+}
+
+func (s sight) tier() policy.Tier { return max(s.proof, s.verdict.proof) }
+
+// round is what was learned of an address at one time.
+type round struct {
+	sights []sight
+	absent []string // sources that say they have nothing
+	failed []string // sources that could not be asked
+}
+
+// settling is one round being written into the table, for one kind of key.
+type settling struct {
+	k       *Keyring
+	tx      *db.Tx
+	a       mail.Address
+	hmac    []byte
+	now     time.Time
+	kind    policy.Seal
+	rows    []*row // of the kind
+	round   round
+	touched []Entry // entries as they stand now, one per sight
+}
+
+// settle writes a round. It gives an entry per sight of a person.
+func (k *Keyring) settle(tx *db.Tx, a mail.Address, hmac []byte, r round, now time.Time) ([]Entry, error) {
+	if err := lock(tx, hmac); err != nil {
+		return nil, err
+	}
+	rows, err := k.load(tx, hmac)
+	if err != nil {
+		return nil, err
+	}
+	var touched []Entry
+	for _, kind := range []policy.Seal{policy.PGP, policy.SMIME} {
+		s := &settling{k: k, tx: tx, a: a, hmac: hmac, now: now, kind: kind, round: round{absent: r.absent, failed: r.failed}}
+		for _, row := range rows {
+			if row.Kind == kind {
+				s.rows = append(s.rows, row)
+			}
+		}
+		for _, x := range r.sights {
+			if x.m.kind == kind {
+				s.round.sights = append(s.round.sights, x)
+			}
+		}
+		if err := s.run(); err != nil {
+			return nil, err
+		}
+		touched = append(touched, s.touched...)
+	}
+	return touched, nil
+}
+
+func (s *settling) run() error {
+	if err := s.withdraw(); err != nil {
+		return err
+	}
+	// The best comes first, so that what is next to it meets it in place.
+	slices.SortStableFunc(s.round.sights, func(a, b sight) int {
+		switch {
+		case a.verdict.good() != b.verdict.good():
+			if a.verdict.good() {
+				return -1
+			}
+			return 1
+		case a.tier() != b.tier():
+			return cmp.Compare(b.tier(), a.tier())
+		}
+		return b.m.created().Compare(a.m.created())
+	})
+	for _, x := range s.round.sights {
+		r, err := s.see(x)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			s.touched = append(s.touched, r.Entry)
+		}
+	}
+	return s.promote()
+}
+
+func (s *settling) active() *row {
+	for _, r := range s.rows {
+		if r.State == Active {
+			return r
+		}
+	}
+	return nil
+}
+
+// pinned is the key that a person chose, even if it was refused later: until a
+// person chooses again, nothing takes its place.
+func pinned(rows []*row) *row {
+	for _, r := range rows {
+		if r.Tier == policy.Pinned && (r.State == Active || r.State == Refused) {
+			return r
+		}
+	}
+	return nil
+}
+
+// meets gives what stands in the way of a key.
+func (s *settling) meets(m *material) *standing {
+	old := s.active()
+	if old == nil {
+		old = pinned(s.rows)
+	}
+	if old == nil || old.m == nil || old.m.fingerprint == m.fingerprint {
+		return nil
+	}
+	st := &standing{tier: old.Tier, dead: old.State == Refused || old.m.dead(s.now), newer: !m.created().After(old.m.created())}
+	st.shown = s.shows(old)
+	for source := range old.sightings {
+		st.shown = st.shown || slices.Contains(s.round.failed, source)
+	}
+	return st
+}
+
+// shows reports whether somebody shows the key in this round.
+func (s *settling) shows(r *row) bool {
+	return slices.ContainsFunc(s.round.sights, func(x sight) bool { return !x.stored && x.m.fingerprint == r.Fingerprint.Reveal() })
+}
+
+func (s *settling) find(m *material) *row {
+	for _, r := range s.rows {
+		if r.Fingerprint.Reveal() == m.fingerprint {
+			return r
+		}
+	}
+	return nil
+}
+
+// see deals with one key.
+func (s *settling) see(x sight) (*row, error) {
+	r := s.find(x.m)
+	if r == nil {
+		return s.add(x)
+	}
+	r.Outcome = "known"
+	if r.State == Removed && !x.person {
+		return r, nil
+	}
+	if !x.verdict.good() {
+		return r, s.seeBad(r, x)
+	}
+	if r.Reason == wordRevoked && !x.person {
+		return r, nil
+	}
+	newData := s.merge(r, x)
+	if !x.stored {
+		if err := r.sighted(s.tx, x.source, x.proof, s.now); err != nil {
+			return nil, err
+		}
+		r.LastSeen = s.now
+	}
+	before := r.Tier
+	r.Tier, r.Source = max(r.proof(), x.verdict.proof), r.best()
+	r.GCM = r.GCM || x.gcm
+	if r.State == Active {
+		if newData {
+			if err := r.record(s.tx, ledger.KeyringReplaced, "renewed", s.now); err != nil {
+				return nil, err
+			}
+		}
+		return r, s.keep(r, x, before, newData)
+	}
+	state, reason := decide(s.meets(x.m), challenge{r.Tier, x.person, x.chosen})
+	if state == Proposed && r.State == Superseded {
+		state, reason = Superseded, r.Reason // what was in use once is no news
+	}
+	return r, s.become(r, x, state, reason, newData)
+}
+
+// keep stores an active entry that stays active.
+func (s *settling) keep(r *row, x sight, before policy.Tier, newData bool) error {
+	if x.person && r.Tier > before {
+		r.Outcome = "trusted"
+		if err := r.record(s.tx, ledger.KeyringTrusted, "", s.now); err != nil {
+			return err
+		}
+	}
+	return s.k.update(s.tx, r, newData)
+}
+
+// merge takes over a newer version of the same key: a person's, one from the
+// source that proves it, one that lasts longer, or one in place of what cannot
+// be used. An older copy on another server changes nothing.
+func (s *settling) merge(r *row, x sight) bool {
+	switch {
+	case x.stored && !x.renews, r.m != nil && slices.Equal(r.m.data(), x.m.data()):
+		return false
+	case r.m == nil, x.person, x.renews, x.source == r.Source, r.m.dead(s.now), r.State != Active:
+	case !later(x.m.expires(), r.m.expires()):
+		return false
+	}
+	r.m, r.Expires, r.Algorithm = x.m, x.m.expires(), x.m.algorithm(s.now)
+	return true
+}
+
+// seeBad deals with a known key that was refused. A copy that cannot be used
+// says nothing of the one on record, except that it was revoked.
+func (s *settling) seeBad(r *row, x sight) error {
+	word := x.verdict.word()
+	switch {
+	case word == wordRevoked && r.Reason != wordRevoked && r.State != Removed:
+		newData := !x.stored && x.m.kind == policy.PGP
+		if newData {
+			r.m = x.m
+		}
+		r.State, r.Reason, r.LastSeen, r.Outcome = Refused, wordRevoked, s.now, "refused"
+		if err := r.record(s.tx, ledger.KeyringRevoked, wordRevoked, s.now); err != nil {
+			return err
+		}
+		return s.k.update(s.tx, r, newData)
+	case x.stored && r.State == Active && !passing(word),
+		r.State == Refused && r.Reason != wordRevoked && r.Reason != word && !x.verdict.failing:
+		was := r.State
+		r.State, r.Reason = Refused, word
+		if was != Refused {
+			if err := r.record(s.tx, ledger.KeyringRefused, word, s.now); err != nil {
+				return err
+			}
+		}
+		return s.k.update(s.tx, r, false)
+	}
+	if x.person {
+		r.Outcome, r.Entry.Reason = "refused", cmp.Or(r.Reason, word)
+	}
+	return nil
+}
+
+// add records a key that was not known for the address.
+func (s *settling) add(x sight) (*row, error) {
+	if x.stored {
+		return nil, nil // somebody else changed it meanwhile
+	}
+	hmac, err := s.k.d.Custody.Index(s.tx.Org(), fingerprintLabel, x.m.fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	state, reason := Refused, x.verdict.word()
+	if x.verdict.good() {
+		state, reason = decide(s.meets(x.m), challenge{x.tier(), x.person, x.chosen})
+	}
+	if state != Active && !x.person && len(s.rows) >= rowsPerName {
+		return nil, nil
+	}
+	r, err := s.k.newRow(s.tx.Org(), s.a, s.hmac, hmac, x.m, s.now)
+	if err != nil {
+		return nil, err
+	}
+	r.Tier, r.Source, r.GCM, r.Reason = x.tier(), x.source, x.gcm, reason
+	if state == Refused {
+		r.Tier = min(r.Tier, policy.Confirmed) // a pin is what was good once
+	}
+	// It is stored as superseded first: no two may be active at once.
+	r.State = Superseded
+	if state == Refused {
+		r.State = Refused
+	}
+	if err := s.k.insert(s.tx, r); err != nil {
+		return nil, err
+	}
+	s.rows = append(s.rows, r)
+	if err := r.sighted(s.tx, x.source, x.proof, s.now); err != nil {
+		return nil, err
+	}
+	if state == Refused {
+		r.Outcome = "refused"
+		return r, r.record(s.tx, ledger.KeyringRefused, reason, s.now)
+	}
+	return r, s.become(r, x, state, reason, false)
+}
+
+// become brings an entry into a state, and what it replaces out of the way.
+func (s *settling) become(r *row, x sight, state State, reason string, newData bool) error {
+	was, known := r.State, r.Outcome != ""
+	event, outcome := ledger.KeyringAdded, "added"
+	if x.chosen {
+		event, outcome = ledger.KeyringTrusted, "trusted"
+	}
+	switch state {
+	case Active:
+		for _, old := range s.rows {
+			if old != r && (old.State == Active || old == pinned(s.rows)) {
+				old.State, old.Reason = Superseded, "replaced"
+				if err := old.record(s.tx, ledger.KeyringReplaced, "replaced", s.now); err != nil {
+					return err
+				}
+				if err := s.k.update(s.tx, old, false); err != nil {
+					return err
+				}
+			}
+		}
+	case Proposed:
+		r.Tier = min(r.Tier, policy.Confirmed)
+		event, outcome = ledger.KeyringProposed, "proposed"
+	case Superseded:
+		event, outcome = ledger.KeyringReplaced, "superseded"
+	}
+	r.State, r.Reason, r.Outcome = state, reason, outcome
+	if known && was == state {
+		r.Outcome = "known"
+	} else if err := r.record(s.tx, event, reason, s.now); err != nil {
+		return err
+	}
+	return s.k.update(s.tx, r, newData)
+}
+
+// withdraw takes back what came from a source that has nothing any more.
+func (s *settling) withdraw() error {
+	for _, r := range s.rows {
+		lost := false
+		for _, source := range s.round.absent {
+			if _, ok := r.sightings[source]; !ok {
+				continue
+			}
+			lost = true
+			if err := r.unsighted(s.tx, source); err != nil {
+				return err
+			}
+		}
+		if !lost {
+			continue
+		}
+		if len(r.sightings) > 0 {
+			if chained := r.Kind == policy.SMIME && r.State == Active; !chained {
+				r.Tier = r.proof()
+			}
+			r.Source = r.best()
+		} else if (r.State == Active || r.State == Proposed || r.State == Refused) && r.Reason != wordRevoked && !s.shows(r) {
+			r.State, r.Reason = Withdrawn, "absent"
+			if err := r.record(s.tx, ledger.KeyringWithdrawn, "absent", s.now); err != nil {
+				return err
+			}
+		}
+		if err := s.k.update(s.tx, r, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promote lets the best proposal take the place of a key that is gone or
+// whose time is over.
+func (s *settling) promote() error {
+	var best *row
+	for _, r := range s.rows {
+		if r.State != Proposed || r.m == nil || r.m.dead(s.now) {
+			continue
+		}
+		if state, _ := decide(s.meets(r.m), challenge{tier: r.Tier}); state != Active {
+			continue
+		}
+		if best == nil || r.Tier > best.Tier || r.Tier == best.Tier && r.m.created().After(best.m.created()) {
+			best = r
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return s.become(best, sight{}, Active, "", false)
+}

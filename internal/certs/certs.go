@@ -5,10 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
 )
 
@@ -18,36 +23,145 @@ type Deps struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	Roots *x509.CertPool // nil: those of the machine
-	// Get fetches from outside: GET without a body, POST with one.
+	// Get fetches from outside: GET without a body, POST with one. It gives no
+	// more than max octets, and an error for anything but success.
 	Get func(ctx context.Context, url string, body []byte, bodyType string, max int64) ([]byte, error)
+	// Timeout bounds one fetch; 0: 10 seconds.
+	Timeout time.Duration
 }
 
-// Judge says whether a certificate may be used.
-type Judge struct{}
+// Judge says whether a certificate may be used. It is safe for concurrent use.
+type Judge struct {
+	deps    Deps
+	flights singleflight.Group
+
+	mu    sync.Mutex
+	known map[key]answer
+}
 
 // New makes a Judge.
-func New(d Deps) *Judge { return &Judge{} }
+func New(d Deps) *Judge {
+	if d.Timeout == 0 {
+		d.Timeout = 10 * time.Second
+	}
+	return &Judge{deps: d, known: map[key]answer{}}
+}
 
 // Verdict is what was found out about a certificate that may be used.
 type Verdict struct {
-	Chain      []*x509.Certificate
-	Revocation string // "ocsp", "crl", "none published"
-	Until      time.Time
+	Chain      []*x509.Certificate // from the certificate to the root
+	Revocation string              // of the certificate itself: "ocsp", "crl" or "none published"
+	Until      time.Time           // when to ask again
 }
 
-var errNotBuilt = errors.New("not built yet")
-
-// ForSealing judges a certificate that mail to a is to be encrypted to.
+// ForSealing judges a certificate that mail to a is to be encrypted to. others
+// may help to find the chain; nothing about them need be proved.
 func (j *Judge) ForSealing(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, a mail.Address) (Verdict, error) {
-	return Verdict{}, errNotBuilt
+	now := j.deps.Clock.Now()
+	if err := unfit(cert, sealing, now); err != nil {
+		return Verdict{}, err
+	}
+	if !speaksFor(Addresses(cert), a) {
+		return Verdict{}, refuse("wrong_address")
+	}
+	return j.proved(ctx, cert, others, now, func(chain []*x509.Certificate) error {
+		if unconstrained(chain, a) {
+			return refuse("name_constraints")
+		}
+		return nil
+	})
 }
 
-// Revocation asks whether a certificate proved otherwise was revoked.
-func (j *Judge) Revocation(ctx context.Context, cert, issuer *x509.Certificate) (string, error) {
-	return "", errNotBuilt
-}
-
-// Signature judges the certificate of a signature made at a time.
+// Signature judges the certificate of a signature that was made, or received,
+// at a time. A certificate that was revoked since is refused too: the time is
+// only what the signer says.
 func (j *Judge) Signature(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, at time.Time) error {
-	return errNotBuilt
+	if err := unfit(cert, signing, at); err != nil {
+		return err
+	}
+	_, err := j.proved(ctx, cert, others, at, func([]*x509.Certificate) error { return nil })
+	return err
+}
+
+// Revocation asks whether a certificate that was proved in another way (it was
+// pinned, or DNSSEC vouches for it) was revoked by its issuer. issuer may be
+// nil where it is not known.
+func (j *Judge) Revocation(ctx context.Context, cert, issuer *x509.Certificate) (string, error) {
+	if !publishes(cert) || cert.CheckSignatureFrom(cert) == nil {
+		return NonePublished, nil
+	}
+	if issuer == nil || cert.CheckSignatureFrom(issuer) != nil {
+		return "", refuse("revocation_unknown")
+	}
+	a, err := j.status(ctx, cert, issuer)
+	if err != nil {
+		return "", err
+	}
+	return a.source, a.err()
+}
+
+// proved finds a chain that holds and in which nothing was revoked.
+func (j *Judge) proved(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, at time.Time, also func([]*x509.Certificate) error) (Verdict, error) {
+	chains, err := j.chains(cert, others, at)
+	if err != nil {
+		return Verdict{}, err
+	}
+	var first error
+	for _, chain := range chains {
+		v, err := Verdict{}, also(chain)
+		if err == nil {
+			v, err = j.unrevoked(ctx, chain)
+		}
+		if err == nil {
+			return v, nil
+		}
+		var known *fault.Fault
+		if !errors.As(err, &known) {
+			return Verdict{}, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return Verdict{}, first
+}
+
+// unrevoked asks about all certificates of a chain but the root, at once.
+func (j *Judge) unrevoked(ctx context.Context, chain []*x509.Certificate) (Verdict, error) {
+	v := Verdict{Chain: chain, Revocation: NonePublished, Until: j.deps.Clock.Now().Add(maxKeep)}
+	answers := make([]answer, len(chain)-1)
+	all, ctx := errgroup.WithContext(ctx)
+	for i := range answers {
+		all.Go(func() (err error) {
+			answers[i], err = j.status(ctx, chain[i], chain[i+1])
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return Verdict{}, err
+	}
+	for i, a := range answers {
+		if i == 0 {
+			v.Revocation = a.source
+		}
+		v.Until = earlier(v.Until, a.until)
+	}
+	for _, word := range []string{"revoked", "revocation_unknown"} {
+		for _, a := range answers {
+			if a.word == word {
+				return Verdict{}, a.err()
+			}
+		}
+	}
+	for _, c := range chain {
+		v.Until = earlier(v.Until, c.NotAfter)
+	}
+	return v, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -26,10 +26,9 @@ var (
 	oidSigRSA            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}         // RFC 3370 section 3.2
 	oidSigPSS            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}        // RFC 4056
 	oidSigOAEP           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}         // RFC 4055 section 4, as the kind of a key
-	oidSigMGF1           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}         //
-	oidSigECKey          = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}             // RFC 5753 section 2.1.1, as old programs name ECDSA
-	oidSigEd25519        = asn1.ObjectIdentifier{1, 3, 101, 112}                     // RFC 8419
-	oidSKI               = asn1.ObjectIdentifier{2, 5, 29, 14}                       //
+	oidSigMGF1           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
+	oidSigECKey          = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5753 section 2.1.1, as old programs name ECDSA
+	oidSigEd25519        = asn1.ObjectIdentifier{1, 3, 101, 112}         // RFC 8419
 )
 
 // digest is a hash function by its names.

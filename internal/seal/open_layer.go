@@ -138,8 +138,12 @@ func (op *opener) closedBecause(err error, keys bool) string {
 	var f *fault.Fault
 	if errors.As(err, &f) {
 		switch f.Reason {
-		case "too_large", "no_integrity_packet":
-			return f.Reason
+		case openpgp.TooLarge:
+			return "too_large"
+		case openpgp.NotProtected:
+			return "no_integrity_packet"
+		case openpgp.NotForUs, "no_decryption_key": // told from the message alone
+			return "other_key"
 		}
 	}
 	return "cannot_decrypt"
@@ -269,11 +273,11 @@ func (op *opener) pkcs7(p mail.Part, path string) step {
 		return step{}
 	}
 	switch cms.KindOf(bytes.NewReader(der)) {
-	case cms.Enveloped, cms.AuthEnveloped:
+	case cms.KindEnveloped, cms.KindAuthEnveloped:
 		return op.cmsDecrypt(der, path)
-	case cms.SignedKind:
+	case cms.KindSigned:
 		return op.cmsOpaque(der, path)
-	case cms.Compressed:
+	case cms.KindCompressed:
 		return step{taken: true, layer: -1, word: "compressed"}
 	}
 	op.find("malformed_protection")

@@ -114,7 +114,8 @@ var sentences = []struct {
 }{
 	{"malformed", sentence{true, "The header of this file does not parse, so nothing of it was read."}},
 	{"no_secret", sentence{true, "The message is encrypted, and there is no key here to try on it."}},
-	{"cannot_decrypt", sentence{true, "The message is encrypted, and it does not open: it is encrypted to other keys than those here, or it was altered."}},
+	{"other_key", sentence{true, "The message is encrypted, but to none of the keys here."}},
+	{"cannot_decrypt", sentence{true, "The message is encrypted, and it does not open: it was damaged or altered on its way, or it is encrypted in a way that is not supported."}},
 	{"no_integrity_packet", sentence{true, "The message is encrypted in an old way that does not notice alteration, and is not opened."}},
 	{"too_large", sentence{true, "What is inside of the protection is far larger than the message itself, or over the limit, and is not opened."}},
 	{"too_deep", sentence{true, "There are more envelopes and signatures in each other than any mail program makes, and the rest is not opened."}},

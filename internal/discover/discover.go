@@ -100,6 +100,8 @@ type Deps struct {
 
 	KeyServers  []string // hosts of the keys.openpgp.org kind; asking them tells a third party who is written to
 	Directories []string // LDAP URLs: ldaps://host/base, or ldap://host/base with StartTLS
+
+	Limit time.Duration // of one source; zero: 5 s
 }
 
 // Sources are all places that are asked.
@@ -109,6 +111,7 @@ type Sources struct {
 	clock    clock.Clock
 	log      *slog.Logger
 	facts    *facts
+	limit    time.Duration
 	turns    chan struct{}
 	all      []source
 
@@ -125,8 +128,11 @@ type source struct {
 // New makes Sources. What the configuration says wrong is an error.
 func New(d Deps) (*Sources, error) {
 	s := &Sources{
-		resolver: d.Resolver, fetch: d.Fetch, clock: d.Clock, log: d.Log,
+		resolver: d.Resolver, fetch: d.Fetch, clock: d.Clock, log: d.Log, limit: d.Limit,
 		facts: newFacts(remembered), turns: make(chan struct{}, atOnce),
+	}
+	if s.limit <= 0 || s.limit > sourceLimit {
+		s.limit = sourceLimit
 	}
 	if s.clock == nil {
 		s.clock = clock.System{}
@@ -205,7 +211,7 @@ func (s *Sources) turn(ctx context.Context) bool {
 
 // one asks one source within its time.
 func (s *Sources) one(ctx context.Context, src source, a mail.Address) Answer {
-	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	begin := s.clock.Now()
 	out := s.guarded(src.name, a.Domain(), func() Answer { return src.ask(ctx, a) })
@@ -255,7 +261,7 @@ func (s *Sources) until(expires time.Time) time.Time {
 
 // fetchKey gets one OpenPGP key over HTTPS.
 func (s *Sources) fetchKey(ctx context.Context, url string, proof policy.Tier) (Answer, error) {
-	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: sourceLimit})
+	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: s.limit})
 	if err != nil {
 		if fetch.Code(err) == 404 {
 			return s.absent(believeAbsent), nil

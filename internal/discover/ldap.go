@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	maxEntries   = 10 // of one search
+	maxEntries   = 10      // of one search
 	maxDirectory = 2 << 20 // octets that a directory may send
 	perDirectory = 8       // connections
 )

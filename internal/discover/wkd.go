@@ -115,7 +115,7 @@ func (s *Sources) wkdMiss(ctx context.Context, key, method, domain string, out A
 	if method == advanced || f.misses < 0 || err == nil && f.misses < maxMisses {
 		return out
 	}
-	resp, perr := s.fetch.Get(ctx, fetch.Request{URL: wkdBase(direct, domain) + "policy", Timeout: sourceLimit})
+	resp, perr := s.fetch.Get(ctx, fetch.Request{URL: wkdBase(direct, domain) + "policy", Timeout: s.limit})
 	switch {
 	case perr == nil && !isPage(resp.Body):
 		s.answered(key) // a directory, that has nothing for this address

@@ -24,6 +24,7 @@ import (
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 )
@@ -118,7 +119,7 @@ func newCSR(key privateKey, a mail.Address) ([]byte, error) {
 // fileLimit is how large a file with a key or certificates may be.
 const fileLimit = 1 << 20
 
-var tooLarge = fault.New(fault.TooLarge, "too_large", "The file is larger than 1 MiB, which no key or certificate is.")
+var tooLarge = fault.New(fault.TooLarge, openpgp.TooLarge, "The file is larger than 1 MiB, which no key or certificate is.")
 
 // Install stores the certificate that was issued for a requested key, with the
 // certificates that lead from it to its authority. A key that was active for
@@ -210,7 +211,7 @@ func (r *record) holdCertificate(key privateKey, given []*x509.Certificate, at t
 		return fault.New(fault.Refused, "other_key", "None of the certificates belongs to this key.")
 	}
 	if !slices.ContainsFunc(certs.Addresses(leaf), func(a mail.Address) bool { return a.Normal() == r.Address.Normal() }) {
-		return fault.New(fault.Refused, "wrong_address", "The certificate does not name the address of this key.")
+		return fault.New(fault.Refused, openpgp.WrongAddress, "The certificate does not name the address of this key.")
 	}
 	if err := certs.Weak(leaf, at); err != nil {
 		return err

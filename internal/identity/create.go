@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,9 @@ import (
 var profiles = map[Algorithm]openpgp.Profile{
 	Curve25519: openpgp.V4Curve25519, RSA3072: openpgp.V4RSA3072, V6: openpgp.V6Curve25519, NISTP256: openpgp.V4NISTP256,
 }
+
+// words are the reasons as package openpgp has them.
+var words = map[Reason]string{Unspecified: "", Superseded: "superseded", Compromised: "compromised", Unused: "retired"}
 
 // Create makes a key of an address: an active one for OpenPGP, and for S/MIME
 // one that waits for its certificate.
@@ -93,14 +97,19 @@ func (r *record) generate(q Request) error {
 // holdPGP makes r the record of an OpenPGP key. Its revocation is signed now,
 // for the day on which the secret cannot be used any more.
 func (r *record) holdPGP(secret *openpgp.Secret, at time.Time) error {
-	revoked, err := secret.Revoke(at, string(Unspecified))
-	if err != nil {
+	revoked, err := secret.Revoke(at, words[Unspecified])
+	switch f := (*fault.Fault)(nil); {
+	case err == nil:
+		r.revocation = revoked.For(r.Address).Bytes()
+	case errors.As(err, &f) && f.Reason == openpgp.OfflinePrimary:
+		// imported without its primary key: revoked where that is kept
+	default:
 		return err
 	}
-	key := secret.Public()
+	key := secret.Public().For(r.Address)
 	r.State, r.Algorithm, r.ExpiresAt = Active, key.Algorithm(at), key.Expires()
 	r.pub.Key, r.pub.Fingerprint = key.Bytes(), key.Fingerprint()
-	r.secret, r.revocation = secret.Bytes().Reveal(), revoked.Bytes()
+	r.secret = secret.Bytes().Reveal()
 	return nil
 }
 
@@ -146,7 +155,8 @@ func (s *Service) Renew(ctx context.Context, org, idn id.ID, expires time.Time) 
 		if secret, err = secret.Renew(at, expires); err != nil {
 			return err
 		}
-		r.pub.Key, r.ExpiresAt = secret.Public().Bytes(), secret.Public().Expires()
+		key := secret.Public().For(r.Address)
+		r.pub.Key, r.ExpiresAt = key.Bytes(), key.Expires()
 		box, err := r.sealPublic()
 		if err != nil {
 			return err
@@ -179,9 +189,8 @@ func (r *record) openPGP() (*openpgp.Secret, error) {
 // Revoke ends a key for everybody. An OpenPGP key is published with its
 // revocation; a certificate only its authority can revoke.
 func (s *Service) Revoke(ctx context.Context, org, idn id.ID, reason Reason) (Detail, error) {
-	switch reason {
-	case Unspecified, Superseded, Compromised, Unused:
-	default:
+	word, known := words[reason]
+	if !known {
 		return Detail{}, fault.New(fault.Invalid, "bad_reason", "A key is revoked because it is superseded, compromised or unused, or unspecified.")
 	}
 	at := s.d.Clock.Now()
@@ -198,11 +207,11 @@ func (s *Service) Revoke(ctx context.Context, org, idn id.ID, reason Reason) (De
 			if err != nil {
 				return err
 			}
-			revoked, err := secret.Revoke(at, string(reason))
+			revoked, err := secret.Revoke(at, word)
 			if err != nil {
 				return err
 			}
-			r.pub.Key = revoked.Bytes()
+			r.pub.Key = revoked.For(r.Address).Bytes()
 		}
 		r.State, r.Reason, r.RevokedAt = Revoked, reason, at
 		box, err := r.sealPublic()
@@ -223,14 +232,20 @@ func (s *Service) Revoke(ctx context.Context, org, idn id.ID, reason Reason) (De
 
 // Revocation gives the OpenPGP key with the revocation that was signed when it
 // was made or imported. Whoever has it can end the key.
-func (s *Service) Revocation(ctx context.Context, org, idn id.ID) (private.Bytes, error) {
+func (s *Service) Revocation(ctx context.Context, org, idn id.ID) (openpgp.Key, error) {
 	r, err := s.read(ctx, org, idn)
 	if err != nil {
-		return private.Bytes{}, err
+		return openpgp.Key{}, err
 	}
 	if r.Kind != policy.PGP {
-		return private.Bytes{}, fault.New(fault.Invalid, "no_revocation", "Only OpenPGP keys have a revocation of their own. A certificate is revoked by its authority.")
+		return openpgp.Key{}, fault.New(fault.Invalid, "no_revocation", "Only OpenPGP keys have a revocation of their own. A certificate is revoked by its authority.")
+	}
+	if r.revokeBox == nil {
+		return openpgp.Key{}, fault.New(fault.Conflict, "no_revocation", "The primary key was not imported: it is revoked where it is kept.")
 	}
 	text, err := r.key.Open(revocationLabel, r.ID, r.revokeBox)
-	return private.NewBytes(text), err
+	if err != nil {
+		return openpgp.Key{}, err
+	}
+	return readKey(text)
 }

@@ -117,7 +117,7 @@ type Secrets struct {
 type Detail struct {
 	Identity
 	Replaces    id.ID               // the key that this one took over from, or will
-	Key         []byte              // the OpenPGP key, binary
+	Key         openpgp.Key         // the OpenPGP key, with this address alone
 	Certificate *x509.Certificate   // once it is installed
 	Chain       []*x509.Certificate // from its issuer towards a root
 	CSR         []byte              // PKCS #10 in DER

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -103,11 +104,11 @@ func (s *Service) choose(ctx context.Context, org id.ID, has []mail.Address, wan
 		if slices.ContainsFunc(ours, func(a mail.Address) bool { return a.Normal() == wanted.Normal() }) {
 			return wanted, nil
 		}
-		return wanted, fault.New(fault.Refused, "wrong_address", "The key does not name this address, or it is not at a verified domain of the organization.")
+		return wanted, fault.New(fault.Refused, openpgp.WrongAddress, "The key does not name this address, or it is not at a verified domain of the organization.")
 	}
 	switch len(ours) {
 	case 0:
-		return mail.Address{}, fault.New(fault.Refused, "wrong_address", "The key names no address at a verified domain of the organization.")
+		return mail.Address{}, fault.New(fault.Refused, openpgp.WrongAddress, "The key names no address at a verified domain of the organization.")
 	case 1:
 		return ours[0], nil
 	}
@@ -136,10 +137,10 @@ func (s *Service) importPGP(ctx context.Context, org id.ID, data []byte, o Impor
 }
 
 var (
-	wrongPassphrase = fault.New(fault.Denied, "wrong_passphrase", "The passphrase does not open this file.")
-	badPKCS12       = fault.New(fault.Invalid, "malformed", "This is not a PKCS #12 file with one key and its certificate. "+
+	wrongPassphrase = fault.New(fault.Refused, openpgp.WrongPassphrase, "The passphrase does not open this file.")
+	badPKCS12       = fault.New(fault.Refused, openpgp.Malformed, "This is not a PKCS #12 file with one key and its certificate. "+
 		"\"openssl pkcs12 -in FILE -nodes | openssl pkcs12 -export\" writes most others anew.")
-	weakKey = fault.New(fault.Refused, "weak_algorithm", "The key is of a kind that is too weak or that S/MIME programs do not share: use RSA from 2048 bits, P-256 or P-384.")
+	weakKey = fault.New(fault.Refused, openpgp.WeakAlgorithm, "The key is of a kind that is too weak or that S/MIME programs do not share: use RSA from 2048 bits, P-256 or P-384.")
 )
 
 func (s *Service) importPKCS12(ctx context.Context, org id.ID, data []byte, o ImportOptions) (*record, error) {
@@ -174,6 +175,9 @@ func (s *Service) importPKCS12(ctx context.Context, org id.ID, data []byte, o Im
 func readPKCS12(data []byte, passphrase string) (key privateKey, given []*x509.Certificate, err error) {
 	if err := boundIterations(data); err != nil {
 		return nil, nil, err
+	}
+	if strings.IndexFunc(passphrase, func(r rune) bool { return r > 0xffff }) >= 0 {
+		return nil, nil, wrongPassphrase // a BMPString cannot hold it
 	}
 	var secret any
 	var leaf *x509.Certificate
@@ -226,7 +230,7 @@ func boundIterations(der []byte) error {
 				break // octets of something else; the library judges them
 			}
 			if tag == asn1.INTEGER && salt && tooMany(body) {
-				return fault.New(fault.Refused, "too_large", "The file asks for too many iterations of its passphrase. Export it anew with fewer.")
+				return fault.New(fault.Refused, openpgp.TooLarge, "The file asks for too many iterations of its passphrase. Export it anew with fewer.")
 			}
 			salt = tag == asn1.OCTET_STRING
 			if p.depth < 20 && (salt || tag&0x20 != 0) {

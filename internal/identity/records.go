@@ -38,7 +38,7 @@ func (s *Service) Records(ctx context.Context, org, idn id.ID, generic bool) (pr
 		name := hex.EncodeToString(sum[:28]) // both RFCs, section 3
 		if d.Kind == policy.PGP {
 			b.WriteString(zoneRecord(name+"._openpgpkey."+d.Address.Domain()+".", "OPENPGPKEY", 61, "",
-				base64.StdEncoding.EncodeToString(d.Key), d.Key, generic))
+				base64.StdEncoding.EncodeToString(d.Key.Bytes()), d.Key.Bytes(), generic))
 			continue
 		}
 		// DANE-EE, the full certificate as it is: the usage that needs no

@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 )
@@ -144,6 +145,12 @@ func (s *Service) read(ctx context.Context, org, idn id.ID) (r *record, err erro
 // change runs fn in a transaction that no other change of the organization's
 // keys shares or overtakes.
 func (s *Service) change(ctx context.Context, org id.ID, fn func(tx *db.Tx) error) error {
+	defer func() {
+		n := s.snapshot(org) // this process sees it at once
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.forget()
+	}()
 	return s.d.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		if _, err := tx.Exec(`INSERT INTO identity_heads (org_id, version) VALUES (?, 1)
 			ON CONFLICT (org_id) DO UPDATE SET version = identity_heads.version + 1`, org); err != nil {
@@ -328,13 +335,23 @@ func (s *Service) Show(ctx context.Context, org, idn id.ID) (Detail, error) {
 }
 
 func (r *record) detail() (Detail, error) {
-	d := Detail{Identity: r.Identity, Replaces: r.pub.Replaces, Key: r.pub.Key, CSR: r.pub.CSR}
-	if r.pub.Certificate == nil {
-		return d, nil
-	}
+	d := Detail{Identity: r.Identity, Replaces: r.pub.Replaces, CSR: r.pub.CSR}
 	var err error
-	d.Certificate, d.Chain, err = r.certificates()
+	switch {
+	case r.pub.Key != nil:
+		d.Key, err = readKey(r.pub.Key)
+	case r.pub.Certificate != nil:
+		d.Certificate, d.Chain, err = r.certificates()
+	}
 	return d, err
+}
+
+func readKey(binary []byte) (openpgp.Key, error) {
+	keys, err := openpgp.ReadKeys(binary)
+	if err != nil || len(keys) != 1 {
+		return openpgp.Key{}, fmt.Errorf("%w: %w", errStored, err)
+	}
+	return keys[0], nil
 }
 
 func (r *record) certificates() (leaf *x509.Certificate, chain []*x509.Certificate, err error) {

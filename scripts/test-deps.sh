@@ -12,6 +12,8 @@ psql                postgresql-client
 postfix             postfix
 gpg                 gnupg
 openssl             openssl
+slapd               slapd
+ldapsearch          ldap-utils
 chromium            chromium
 node                nodejs
 npm                 npm

@@ -137,8 +137,8 @@ func (l OpenLimits) orDefault() OpenLimits {
 // What comes out of a layer may be longer than what went in, when it is
 // compressed: by this factor, or up to leastPlain.
 const (
-	mostGrowth = 20
-	leastPlain = 16 << 20
+	mostGrowth = 10
+	leastPlain = 8 << 20
 )
 
 // opener is one message being opened.

@@ -36,7 +36,8 @@ func (op *opener) findText(word, more string) {
 func (op *opener) judge(closed bool) {
 	v := &op.out.Verdict
 	v.Encrypted, v.Signed = op.scope(func(s state) bool { return s.encrypted }), op.scope(func(s state) bool { return s.valid })
-	v.Integrity = op.integrity()
+	var alterable bool
+	v.Integrity, alterable = op.integrity()
 	good := op.judgeSigners(closed)
 	op.judgeFrom(good)
 	switch {
@@ -47,11 +48,10 @@ func (op *opener) judge(closed bool) {
 		op.find("encrypted")
 	}
 	switch {
-	case closed || v.Encrypted == Nothing:
+	case alterable:
+		op.find("no_integrity")
 	case v.Integrity == Whole:
 		op.find("integrity_proved")
-	default:
-		op.find("no_integrity")
 	}
 	switch {
 	case closed || len(op.root) == 0:
@@ -67,12 +67,7 @@ func (op *opener) judge(closed bool) {
 func (op *opener) conclude(closed, good bool) {
 	v := &op.out.Verdict
 	rank := func(word string) int {
-		return slices.IndexFunc(sentences, func(s struct {
-			word string
-			sentence
-		}) bool {
-			return s.word == word
-		})
+		return slices.IndexFunc(sentences, func(s findingText) bool { return s.word == word })
 	}
 	slices.SortStableFunc(op.findings, func(a, b Finding) int { return rank(a.Word) - rank(b.Word) })
 	v.Findings = op.findings
@@ -98,25 +93,28 @@ func (op *opener) scope(is func(state) bool) Scope {
 	return Nothing
 }
 
-func (op *opener) integrity() Scope {
-	all, any := true, false
+// integrity says how much of what was decrypted is proved to be unaltered, and
+// whether some of it is not.
+func (op *opener) integrity() (scope Scope, alterable bool) {
+	proved := false
 	for _, p := range op.out.Parts {
-		if !slices.ContainsFunc(p.Layers, func(i int) bool { return op.states[i].encrypted }) {
+		closed := slices.ContainsFunc(p.Layers, func(i int) bool { return !op.out.Layers[i].Opened })
+		if closed || !slices.ContainsFunc(p.Layers, func(i int) bool { return op.states[i].encrypted }) {
 			continue
 		}
 		if op.proved(p.Layers) {
-			any = true
+			proved = true
 		} else {
-			all = false
+			alterable = true
 		}
 	}
 	switch {
-	case any && all:
-		return Whole
-	case any:
-		return Partly
+	case proved && alterable:
+		return Partly, true
+	case proved:
+		return Whole, false
 	}
-	return Nothing
+	return Nothing, alterable
 }
 
 // judgeSigners says whether somebody who may be believed signed all of the

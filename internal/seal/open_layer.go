@@ -105,7 +105,7 @@ func (op *opener) pgpOpen(message []byte, path string, inline bool) (plain []byt
 	o, err := openpgp.Open(message, op.o.Secrets.PGP, keysOf(known), op.o.At, op.budget(len(message)))
 	if err != nil {
 		l := Layer{Path: path, Kind: policy.PGP, Act: "encrypted", Inline: inline}
-		return nil, op.layer(l, state{encrypted: true}), op.closedBecause(err, len(op.o.Secrets.PGP) > 0)
+		return nil, op.layer(l, state{encrypted: true}), op.closedBecause(err, len(op.o.Secrets.PGP) > 0, len(message))
 	}
 	if a := op.innerFrom(o.Plain); !inline && !a.IsZero() && a.Normal() != op.outer.Normal() && unknown(o.Signatures) {
 		// Who signed is looked up by From, and From stands inside.
@@ -131,7 +131,7 @@ func (op *opener) pgpOpen(message []byte, path string, inline bool) (plain []byt
 
 // closedBecause gives the word for a message that did not open. Words that
 // tell one wrong octet from another would answer an attacker's questions.
-func (op *opener) closedBecause(err error, keys bool) string {
+func (op *opener) closedBecause(err error, keys bool, size int) string {
 	if !keys {
 		return "no_secret"
 	}
@@ -139,6 +139,7 @@ func (op *opener) closedBecause(err error, keys bool) string {
 	if errors.As(err, &f) {
 		switch f.Reason {
 		case openpgp.TooLarge:
+			op.left -= op.budget(size) // it was read until then
 			return "too_large"
 		case openpgp.NotProtected:
 			return "no_integrity_packet"
@@ -289,7 +290,7 @@ func (op *opener) cmsDecrypt(der []byte, path string) step {
 	d, err := cms.Decrypt(der, op.o.Secrets.SMIME, op.budget(len(der)))
 	if err != nil {
 		layer := op.layer(Layer{Path: path, Kind: policy.SMIME, Act: "encrypted"}, state{encrypted: true})
-		return step{taken: true, layer: layer, word: op.closedBecause(err, len(op.o.Secrets.SMIME) > 0)}
+		return step{taken: true, layer: layer, word: op.closedBecause(err, len(op.o.Secrets.SMIME) > 0, len(der))}
 	}
 	op.left -= int64(len(d.Plain))
 	l := Layer{Path: path, Kind: policy.SMIME, Act: "encrypted", Algorithms: d.Algorithms, Integrity: d.Integrity, Opened: true}

@@ -100,66 +100,64 @@ type Layer struct {
 	Inline     bool           // armor in the text of the mail, not a MIME part
 }
 
-// sentence is what a word means to people.
-type sentence struct {
+// findingText is what a word means to people.
+type findingText struct {
+	word  string
 	doubt bool
 	text  string
 }
 
 // sentences is the table of all findings, in the order in which they are told.
 // A word is never changed: programs go by it.
-var sentences = []struct {
-	word string
-	sentence
-}{
-	{"malformed", sentence{true, "The header of this file does not parse, so nothing of it was read."}},
-	{"no_secret", sentence{true, "The message is encrypted, and there is no key here to try on it."}},
-	{"other_key", sentence{true, "The message is encrypted, but to none of the keys here."}},
-	{"cannot_decrypt", sentence{true, "The message is encrypted, and it does not open: it was damaged or altered on its way, or it is encrypted in a way that is not supported."}},
-	{"no_integrity_packet", sentence{true, "The message is encrypted in an old way that does not notice alteration, and is not opened."}},
-	{"too_large", sentence{true, "What is inside of the protection is far larger than the message itself, or over the limit, and is not opened."}},
-	{"too_deep", sentence{true, "There are more envelopes and signatures in each other than any mail program makes, and the rest is not opened."}},
-	{"compressed", sentence{true, "The content is compressed in a way (CMS CompressedData) that is not opened, because it is used to make a small message fill a machine."}},
-	{"malformed_inside", sentence{true, "What was encrypted or signed is not a mail, and is not shown."}},
-	{"cannot_read_signed", sentence{true, "The signed content cannot be read: it is damaged, or in a form that is not known."}},
+var sentences = []findingText{
+	{"malformed", true, "The header of this file does not parse, so nothing of it was read."},
+	{"no_secret", true, "The message is encrypted, and there is no key here to try on it."},
+	{"other_key", true, "The message is encrypted, but to none of the keys here."},
+	{"cannot_decrypt", true, "The message is encrypted, and it does not open: it was damaged or altered on its way, or it is encrypted in a way that is not supported."},
+	{"no_integrity_packet", true, "The message is encrypted in an old way that does not notice alteration, and is not opened."},
+	{"too_large", true, "What is inside of the protection is far larger than the message itself, or over the limit, and is not opened."},
+	{"too_deep", true, "There are more envelopes and signatures in each other than any mail program makes, and the rest is not opened."},
+	{"compressed", true, "The content is compressed in a way (CMS CompressedData) that is not opened, because it is used to make a small message fill a machine."},
+	{"malformed_inside", true, "What was encrypted or signed is not a mail, and is not shown."},
+	{"cannot_read_signed", true, "The signed content cannot be read: it is damaged, or in a form that is not known."},
 
-	{"signature_invalid", sentence{true, "A signature is not valid: what it covers was altered after it was signed, or it belongs to another message."}},
-	{"signature_with_content", sentence{true, "A signature brings other content along than the message shows. It is not believed."}},
-	{"signature_weak", sentence{true, "The message is signed in a way that can be forged (SHA-1 or older), so the signature proves nothing."}},
-	{"signature_unsupported", sentence{true, "The message is signed in a way that is not known here, so the signature proves nothing."}},
-	{"signer_unknown", sentence{true, "The message is signed with a key that is not known here, so the signature proves nothing about who wrote it."}},
-	{"signer_expired", sentence{true, "The key or certificate of the signature had expired."}},
-	{"signer_revoked", sentence{true, "The key or certificate of the signature was revoked by its owner or its issuer."}},
-	{"signer_differs", sentence{true, "The signature is valid, but it is by somebody else than the address in From."}},
-	{"signer_unproved", sentence{true, "The signature is valid, but nobody vouches that the key belongs to the address in From."}},
-	{"certificate_refused", sentence{true, "The signature is valid, but the certificate of the signer cannot be relied on."}},
-	{"certificate_unchecked", sentence{true, "The signature is valid, but there is no authority here to check the certificate of the signer against."}},
-	{"signers_unavailable", sentence{true, "The keys of the sender could not be looked up now."}},
-	{"signature_outside", sentence{true, "The signature is around the encryption and not inside: it shows who passed the message on, not who wrote it."}},
-	{"time_differs", sentence{true, "The signature was made at another time than the message says, or in the future: an old message may have been sent again."}},
-	{"not_signed", sentence{true, "Nobody signed the message: anybody could have written it."}},
+	{"signature_invalid", true, "A signature is not valid: what it covers was altered after it was signed, or it belongs to another message."},
+	{"signature_with_content", true, "A signature brings other content along than the message shows. It is not believed."},
+	{"signature_weak", true, "The message is signed in a way that can be forged (SHA-1 or older), so the signature proves nothing."},
+	{"signature_unsupported", true, "The message is signed in a way that is not known here, so the signature proves nothing."},
+	{"signer_unknown", true, "The message is signed with a key that is not known here, so the signature proves nothing about who wrote it."},
+	{"signer_expired", true, "The key or certificate of the signature had expired."},
+	{"signer_revoked", true, "The key or certificate of the signature was revoked by its owner or its issuer."},
+	{"signer_differs", true, "The signature is valid, but it is by somebody else than the address in From."},
+	{"signer_unproved", true, "The signature is valid, but nobody vouches that the key belongs to the address in From."},
+	{"certificate_refused", true, "The signature is valid, but the certificate of the signer cannot be relied on."},
+	{"certificate_unchecked", true, "The signature is valid, but there is no authority here to check the certificate of the signer against."},
+	{"signers_unavailable", true, "The keys of the sender could not be looked up now."},
+	{"signature_outside", true, "The signature is around the encryption and not inside: it shows who passed the message on, not who wrote it."},
+	{"time_differs", true, "The signature was made at another time than the message says, or in the future: an old message may have been sent again."},
+	{"not_signed", true, "Nobody signed the message: anybody could have written it."},
 
-	{"no_integrity", sentence{true, "The encryption does not notice alteration (CBC without a signature inside): the message can be changed on its way by somebody who cannot read it."}},
-	{"html_withheld", sentence{true, "Only plain text and pictures are given. HTML and other files are withheld, because in a message that could have been changed they can send its content to somebody else when they are opened."}},
-	{"part_encrypted", sentence{true, "Only a part of the message was encrypted. It is shown by itself; everything around it can be by somebody else. Do not quote it in an answer."}},
-	{"part_signed", sentence{true, "Only a part of the message is signed. The signature says nothing about the rest."}},
-	{"armor_in_text", sentence{true, "A text holds OpenPGP armor among other text. It is shown as it is and not opened."}},
-	{"malformed_protection", sentence{true, "A part calls itself encrypted or signed and is not built like that. It is treated as an ordinary part."}},
-	{"ambiguous_structure", sentence{true, "A field that says how to read a part is there twice. The part is offered as a file."}},
-	{"structure_broken", sentence{true, "The structure of the message does not parse or is too large. What is left is offered as a file."}},
-	{"no_from", sentence{true, "There is no readable sender in From."}},
-	{"several_from", sentence{true, "There is more than one sender in From, and mail programs show different ones."}},
-	{"name_poses", sentence{true, "The name of the sender looks like an address, and is not the address the message is from."}},
-	{"from_differs", sentence{true, "The sender inside of the protection is another one than outside, and no signature confirms it."}},
+	{"no_integrity", true, "The encryption does not notice alteration (CBC without a signature inside): the message can be changed on its way by somebody who cannot read it."},
+	{"html_withheld", true, "Only plain text and pictures are given. HTML and other files are withheld, because in a message that could have been changed they can send its content to somebody else when they are opened."},
+	{"part_encrypted", true, "Only a part of the message was encrypted. It is shown by itself; everything around it can be by somebody else. Do not quote it in an answer."},
+	{"part_signed", true, "Only a part of the message is signed. The signature says nothing about the rest."},
+	{"armor_in_text", true, "A text holds OpenPGP armor among other text. It is shown as it is and not opened."},
+	{"malformed_protection", true, "A part calls itself encrypted or signed and is not built like that. It is treated as an ordinary part."},
+	{"ambiguous_structure", true, "A field that says how to read a part is there twice. The part is offered as a file."},
+	{"structure_broken", true, "The structure of the message does not parse or is too large. What is left is offered as a file."},
+	{"no_from", true, "There is no readable sender in From."},
+	{"several_from", true, "There is more than one sender in From, and mail programs show different ones."},
+	{"name_poses", true, "The name of the sender looks like an address, and is not the address the message is from."},
+	{"from_differs", true, "The sender inside of the protection is another one than outside, and no signature confirms it."},
 
-	{"not_encrypted", sentence{false, "The message was not encrypted by its sender."}},
-	{"encrypted", sentence{false, "The whole message was encrypted."}},
-	{"integrity_proved", sentence{false, "It is proved to be as it was encrypted."}},
-	{"signed", sentence{false, "The whole message is signed, and the signature is by the address in From."}},
-	{"header_protected", sentence{false, "Subject, sender and date are those inside of the protection."}},
-	{"header_hidden", sentence{false, "The header outside hides some of what the header inside says, as the sender meant it to."}},
-	{"outer_differs", sentence{false, "The header outside says something else than the header inside: it was changed on the way, and is not believed."}},
-	{"header_unprotected", sentence{false, "Subject, recipients and date are not covered by the protection and could have been changed on the way."}},
-	{"inline", sentence{false, "The protection is in the text itself (inline OpenPGP): it covers no header, no attachment and no other part."}},
-	{"attached_message", sentence{false, "A message is attached. Its signature or encryption, if any, is its own and is not looked at."}},
+	{"not_encrypted", false, "The message was not encrypted by its sender."},
+	{"encrypted", false, "The whole message was encrypted."},
+	{"integrity_proved", false, "It is proved to be as it was encrypted."},
+	{"signed", false, "The whole message is signed, and the signature is by the address in From."},
+	{"header_protected", false, "Subject, sender and date are those inside of the protection."},
+	{"header_hidden", false, "The header outside hides some of what the header inside says, as the sender meant it to."},
+	{"outer_differs", false, "The header outside says something else than the header inside: it was changed on the way, and is not believed."},
+	{"header_unprotected", false, "Subject, recipients and date are not covered by the protection and could have been changed on the way."},
+	{"inline", false, "The protection is in the text itself (inline OpenPGP): it covers no header, no attachment and no other part."},
+	{"attached_message", false, "A message is attached. Its signature or encryption, if any, is its own and is not looked at."},
 }

@@ -30,7 +30,11 @@ func TestWhatIsSealedOpens(t *testing.T) {
 	}
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
 		for _, name := range strong {
-			for _, n := range []int{0, 1, 15, 16, 17, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize} {
+			sizes := []int{100}
+			if name == "P-256" {
+				sizes = []int{0, 1, 15, 16, 17, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize}
+			}
+			for _, n := range sizes {
 				der := sealed(t, c, text(n), p[name], WrapOptions{})
 				again, err := ToDER(der, len(der))
 				if err != nil || &again[0] != &der[0] {
@@ -267,7 +271,7 @@ func (z *zeros) Read(b []byte) (int, error) {
 }
 
 func TestLargeContentsStream(t *testing.T) {
-	const size = 64 << 20
+	const size = 16 << 20
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
 		content, err := NewContent(c, size)
 		if err != nil {

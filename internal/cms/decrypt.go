@@ -39,6 +39,9 @@ type Decrypted struct {
 	Recipient  *x509.Certificate
 }
 
+// mostVersion is the highest that RFC 5652 has for any structure.
+const mostVersion = 5
+
 // overhead is what a message may have beside its ciphertext: thousands of
 // recipients, and the headers of a ciphertext in pieces.
 const overhead = 4 << 20
@@ -156,6 +159,7 @@ func readEnvelope(der []byte) (*envelope, error) {
 	var version int
 	e := &envelope{}
 	if !wrapped.ReadASN1(&s, tags.SEQUENCE) || !wrapped.Empty() || !s.ReadASN1Integer(&version) ||
+		version < 0 || version > mostVersion ||
 		!s.SkipOptionalASN1(tag0Construct) || !s.ReadASN1(&e.recipients, tags.SET) || !s.ReadASN1(&content, tags.SEQUENCE) {
 		return nil, errMalformed
 	}

@@ -169,7 +169,7 @@ func (w *walker) contentInfo() (Kind, bool) {
 // begins reads a version and looks at the tag of what follows.
 func (w *walker) begins(end int64, next []tags.Tag) bool {
 	version, ok := w.small(tags.INTEGER, end)
-	if !ok || len(version) != 1 || version[0] > 5 {
+	if !ok || len(version) != 1 || version[0] > mostVersion {
 		return false
 	}
 	b, err := w.r.Peek(1)

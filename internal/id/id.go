@@ -20,6 +20,7 @@ import (
 // Prefixes, one per kind of record.
 const (
 	Org      = "org"
+	Key      = "key" // of a recipient
 	Message  = "msg"
 	Delivery = "dlv"
 	Event    = "evt"

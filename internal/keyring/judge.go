@@ -107,11 +107,16 @@ func (k *Keyring) judgeCertificate(ctx context.Context, m *material, a mail.Addr
 	if k.d.Certs == nil {
 		return v, fault.New(fault.Refused, wordNoChain, "No authority is known.")
 	}
-	if tier >= policy.Confirmed {
-		_, err := k.d.Certs.Revocation(ctx, m.cert, m.issuer())
+	issuer := m.issuer()
+	if tier >= policy.Confirmed && issuer != nil {
+		_, err := k.d.Certs.Revocation(ctx, m.cert, issuer)
 		return v, err
 	}
 	proved, err := k.d.Certs.ForSealing(ctx, m.cert, m.others, a)
+	if tier >= policy.Confirmed && err != nil && refusal(err).Reason != wordRevoked {
+		_, err = k.d.Certs.Revocation(ctx, m.cert, nil)
+		return v, err
+	}
 	if err != nil {
 		return v, err
 	}

@@ -62,9 +62,6 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 )
 
-// Prefix is the prefix of an entry's id.
-const Prefix = "key"
-
 // State is where an entry stands.
 type State string
 

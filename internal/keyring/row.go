@@ -251,7 +251,7 @@ func (r *row) record(tx *db.Tx, event ledger.Type, reason string, now time.Time)
 	}
 	return ledger.Append(tx, ledger.Fact{
 		Type: event, At: now, Key: r.key,
-		Data:    told{r.ID.Text(Prefix), r.Kind, r.Tier, r.Source, r.Algorithm, reason},
+		Data:    told{r.ID.Text(id.Key), r.Kind, r.Tier, r.Source, r.Algorithm, reason},
 		Private: named{r.Address.Reveal(), r.Fingerprint.Reveal()},
 	})
 }

@@ -36,10 +36,13 @@ var sentences = map[string]string{
 }
 
 func noun(kind policy.Seal) string {
-	if kind == policy.SMIME {
+	switch kind {
+	case policy.SMIME:
 		return "S/MIME certificate"
+	case policy.PGP:
+		return "OpenPGP key"
 	}
-	return "OpenPGP key"
+	return "key"
 }
 
 // Sentence says in plain words why a key of a kind is not used.

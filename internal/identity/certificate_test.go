@@ -28,12 +28,12 @@ import (
 
 // authority is OpenSSL as a CA with an intermediate, in a folder.
 type authority struct {
-	*testing.T
+	*office
 	dir string
 }
 
-func newAuthority(t *testing.T) *authority {
-	a := &authority{t, t.TempDir()}
+func newAuthority(o *office) *authority {
+	a := &authority{o, o.TempDir()}
 	a.write("ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n")
 	a.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "root.key", "-out", "root.pem", "-subj", "/CN=Test root", "-days", "3650")
 	a.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.csr", "-subj", "/CN=Test issuer")
@@ -85,11 +85,13 @@ func (a *authority) issue(csr []byte, days string, extensions ...string) []byte 
 		args = append(args, "-extfile", "r.ext")
 	}
 	a.openssl(args...)
+	a.catchUp()
 	return a.read("r.pem")
 }
 
 func TestARequestIsWhatOpenSSLTakes(t *testing.T) {
-	o, ca := open(t, dbtest.SQLite(t)), newAuthority(t)
+	o := open(t, dbtest.SQLite(t))
+	ca := newAuthority(o)
 	for algorithm, want := range map[identity.Algorithm]struct{ key, usage, name string }{
 		identity.ECP256:      {"ASN1 OID: prime256v1", "Digital Signature, Key Agreement", "ECDSA P-256"},
 		identity.RSA2048:     {"Public-Key: (2048 bit)", "Digital Signature, Key Encipherment", "RSA-2048"},
@@ -122,7 +124,8 @@ func TestARequestIsWhatOpenSSLTakes(t *testing.T) {
 
 func TestALifeByCertificate(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		o, ca := open(t, d), newAuthority(t)
+		o := open(t, d)
+		ca := newAuthority(o)
 		d1 := o.create(policy.SMIME, ada)
 		if s := o.signer(ada); s.SMIME != nil {
 			t.Error("it signs without a certificate")
@@ -130,7 +133,6 @@ func TestALifeByCertificate(t *testing.T) {
 		cert := ca.issue(d1.CSR, "90")
 		// A chain in any order, with the root and with what does not belong.
 		chain := append(ca.read("root.pem", "ca.pem"), cert...)
-		o.clock.Advance(2 * time.Second) // certificates of this second are valid
 		d1, err := o.Install(ctx, o.clinic, d1.ID, chain)
 		o.must(err)
 		if d1.State != identity.Active || len(d1.Chain) != 1 || d1.Chain[0].Subject.CommonName != "Test issuer" || d1.ExpiresAt.IsZero() {
@@ -182,9 +184,9 @@ func TestALifeByCertificate(t *testing.T) {
 
 // TestOpenSSLVerifiesASignature of a key whose certificate OpenSSL issued.
 func TestOpenSSLVerifiesASignature(t *testing.T) {
-	o, ca := open(t, dbtest.SQLite(t)), newAuthority(t)
+	o := open(t, dbtest.SQLite(t))
+	ca := newAuthority(o)
 	d := o.create(policy.SMIME, ada)
-	o.clock.Advance(2 * time.Second)
 	_, err := o.Install(ctx, o.clinic, d.ID, append(ca.issue(d.CSR, "90"), ca.read("ca.pem")...))
 	o.must(err)
 	signature, _, err := cms.Sign(o.signer(ada).SMIME, strings.NewReader("text\r\n"), time.Now())
@@ -195,9 +197,9 @@ func TestOpenSSLVerifiesASignature(t *testing.T) {
 }
 
 func TestCertificatesThatAreNotTaken(t *testing.T) {
-	o, ca := open(t, dbtest.SQLite(t)), newAuthority(t)
+	o := open(t, dbtest.SQLite(t))
+	ca := newAuthority(o)
 	d := o.create(policy.SMIME, ada)
-	o.clock.Advance(2 * time.Second)
 	bo := o.create(policy.SMIME, "bo@clinic.example")
 	good := ca.issue(d.CSR, "1")
 	const usual = "keyUsage=critical,digitalSignature,keyAgreement\nextendedKeyUsage=emailProtection"
@@ -232,7 +234,8 @@ func TestCertificatesThatAreNotTaken(t *testing.T) {
 
 // TestImportOfPKCS12 takes what OpenSSL writes, today and formerly.
 func TestImportOfPKCS12(t *testing.T) {
-	o, ca := open(t, dbtest.SQLite(t)), newAuthority(t)
+	o := open(t, dbtest.SQLite(t))
+	ca := newAuthority(o)
 	bundle := func(address, name string, args ...string) []byte {
 		t.Helper()
 		ca.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "m.key", "-out", "m.csr", "-subj", "/CN=Member")
@@ -243,7 +246,6 @@ func TestImportOfPKCS12(t *testing.T) {
 		return ca.read(name)
 	}
 	options := identity.ImportOptions{Passphrase: private.NewBytes([]byte("pässword"))}
-	o.clock.Advance(2 * time.Second)
 	var last []byte
 	for name, args := range map[string][]string{
 		"modern": nil, "legacy": {"-legacy"}, "3des": {"-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1"}, "plain": {"-keypbe", "NONE", "-certpbe", "NONE"},
@@ -291,7 +293,8 @@ func TestImportOfPKCS12(t *testing.T) {
 }
 
 func TestBadPKCS12(t *testing.T) {
-	o, ca := open(t, dbtest.SQLite(t)), newAuthority(t)
+	o := open(t, dbtest.SQLite(t))
+	ca := newAuthority(o)
 	ca.openssl("req", "-x509", "-newkey", "rsa:1024", "-nodes", "-keyout", "weak.key", "-out", "weak.pem", "-subj", "/CN=x", "-addext", "subjectAltName=email:"+ada)
 	ca.openssl("req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "ed.key", "-out", "ed.pem", "-subj", "/CN=x", "-addext", "subjectAltName=email:"+ada)
 	for _, name := range []string{"weak", "ed"} {

@@ -121,7 +121,7 @@ func TestImportOfWhatGnuPGExports(t *testing.T) {
 	g.run("", "--passphrase", "pass", "--quick-generate-key", "Dr. Ada <"+ada+">", "future-default", "default", "1y")
 	g.run("", "--passphrase", "pass", "--quick-add-uid", ada, "Ada at home <ada@home.example>")
 	secret := g.run("", "--passphrase", "pass", "--armor", "--export-secret-keys", ada)
-	o.clock.Advance(time.Minute) // GnuPG has taken its time
+	o.catchUp()
 	right := identity.ImportOptions{Passphrase: private.NewBytes([]byte("pass"))}
 	for what, o2 := range map[string]identity.ImportOptions{
 		"a wrong passphrase": {Passphrase: private.NewBytes([]byte("other"))}, "none": {},

@@ -51,6 +51,13 @@ func open(t *testing.T, d *db.DB) *office {
 	return o
 }
 
+// catchUp moves the clock to now, behind which programs have taken their time.
+func (o *office) catchUp() {
+	if behind := time.Since(o.clock.Now()); behind > 0 {
+		o.clock.Advance(behind.Truncate(time.Second) + time.Second)
+	}
+}
+
 // node is the service as another process would have it.
 func (o *office) node() *identity.Service {
 	return identity.New(identity.Deps{DB: o.db, Custody: o.keys, Accounts: o.accounts, Clock: o.clock,

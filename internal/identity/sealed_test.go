@@ -30,7 +30,8 @@ func TestTheFileShowsNothing(t *testing.T) {
 	if _, err := d.Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}
-	o, ca := open(t, d), newAuthority(t)
+	o := open(t, d)
+	ca := newAuthority(o)
 	const canary = "canary.ada@clinic.example"
 	q := identity.Request{Address: o.address(canary), Kind: policy.PGP, Name: "Canary Name", Expires: o.clock.Now().AddDate(1, 0, 0)}
 	pgp, err := o.Create(ctx, o.clinic, q)
@@ -40,7 +41,6 @@ func TestTheFileShowsNothing(t *testing.T) {
 	_, err = o.Revoke(ctx, o.clinic, next.ID, identity.Compromised)
 	o.must(err)
 	smime := o.create(policy.SMIME, canary)
-	o.clock.Advance(2 * time.Second)
 	smime, err = o.Install(ctx, o.clinic, smime.ID, ca.issue(smime.CSR, "20"))
 	o.must(err)
 	o.must(o.WarnExpiring(ctx))

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"log/slog"
 	"math/big"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func (s *site) node() *keyring.Keyring {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.ca.cert)
 	return keyring.New(keyring.Deps{DB: s.db, Custody: s.keys, Clock: s.clk, Sources: sources,
-		Certs: certs.New(certs.Deps{DB: s.db, Clock: s.clk, Roots: roots, Get: func(context.Context, string, []byte, string, int64) ([]byte, error) {
+		Certs: certs.New(certs.Deps{DB: s.db, Clock: s.clk, Log: slog.New(slog.DiscardHandler), Roots: roots, Get: func(context.Context, string, []byte, string, int64) ([]byte, error) {
 			return nil, context.DeadlineExceeded
 		}}),
 		Discover: func(context.Context, mail.Address) []discover.Answer {
@@ -186,7 +187,6 @@ func (s *site) wantNone(f keyring.Found, why string) {
 		s.t.Errorf("why is %q, want %q", got, why)
 	}
 }
-
 
 func address(t testing.TB, text string) mail.Address {
 	t.Helper()

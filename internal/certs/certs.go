@@ -94,10 +94,13 @@ func (j *Judge) Revocation(ctx context.Context, cert, issuer *x509.Certificate) 
 		return "", refuse("revocation_unknown")
 	}
 	a, err := j.status(ctx, cert, issuer)
+	if err == nil {
+		err = a.err()
+	}
 	if err != nil {
 		return "", err
 	}
-	return a.source, a.err()
+	return a.source, nil
 }
 
 // proved finds a chain that holds and in which nothing was revoked.

@@ -31,13 +31,15 @@ type cli struct {
 	Demo  demoCmd  `cmd:"" group:"run" help:"Show the whole product on this machine, in a temporary folder."`
 	Send  sendCmd  `cmd:"" group:"run" help:"Send a message through the API."`
 
-	Setup   configCmd  `cmd:"" name:"config" group:"setup" help:"Describe, show and check the configuration."`
-	Migrate migrateCmd `cmd:"" group:"setup" help:"Bring the database to the schema of this version."`
-	Keys    keysCmd    `cmd:"" group:"setup" help:"Make, list and rotate the keys of this installation."`
-	Org     orgCmd     `cmd:"" group:"setup" help:"Create, limit and destroy organizations."`
-	Domain  domainCmd  `cmd:"" group:"setup" help:"Prove sender domains; look at what a recipient's domain can do."`
-	APIKey  apikeyCmd  `cmd:"" name:"apikey" group:"setup" help:"Issue and revoke keys for the API and for SMTP."`
-	Policy  policyCmd  `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
+	Setup    configCmd   `cmd:"" name:"config" group:"setup" help:"Describe, show and check the configuration."`
+	Migrate  migrateCmd  `cmd:"" group:"setup" help:"Bring the database to the schema of this version."`
+	Keys     keysCmd     `cmd:"" group:"setup" help:"Make, list and rotate the keys of this installation."`
+	Org      orgCmd      `cmd:"" group:"setup" help:"Create, limit and destroy organizations."`
+	Domain   domainCmd   `cmd:"" group:"setup" help:"Prove sender domains; look at what a recipient's domain can do."`
+	APIKey   apikeyCmd   `cmd:"" name:"apikey" group:"setup" help:"Issue and revoke keys for the API and for SMTP."`
+	Identity identityCmd `cmd:"" group:"setup" help:"Keys of the organization's own addresses, which sign and open mail."`
+	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`
+	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
 	Queue   queueCmd   `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
 	Ledger  ledgerCmd  `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`

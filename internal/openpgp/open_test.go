@@ -228,10 +228,10 @@ func TestTrialsAreBounded(t *testing.T) {
 	wrong := bytes.Clone(p.body)
 	clear(wrong[1:9]) // the key id: anybody
 	wrong[len(wrong)-1] ^= 1
-	begin := time.Now()
+	begin := processor(t)
 	_, err = Open(append(bytes.Repeat(appendPacket(nil, raw{tagPKESK, wrong}), maxKeyPackets-1), message...), []*Secret{s}, nil, now, 1000)
 	wants(t, err, NotIntact)
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := processor(t) - begin; took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}
 	_, err = Open(append(bytes.Repeat(raw2(tagPKESK, "x"), maxKeyPackets+1), message...), []*Secret{s}, nil, now, 1000)

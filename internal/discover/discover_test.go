@@ -195,8 +195,10 @@ func TestADomainWithoutAnythingCostsLittle(t *testing.T) {
 			})
 			w.net.SetSecure("signed-web.example", true)
 			site("signed-web.example", http.NotFound)
+			w.net.SetOPENPGPKEY("somebody@unsigned.example", []byte("\x99key"))
+			w.net.SetSMIMEA("somebody@unsigned.example", []byte("0000"), 3)
 			for domain, most := range map[string]struct{ questions, fetches int }{
-				"nothing.example": {6, 0}, "web.example": {14, 4}, "softpage.example": {10, 2}, "elsewhere.example": {10, 2},
+				"nothing.example": {6, 0}, "unsigned.example": {6, 0}, "web.example": {14, 4}, "softpage.example": {10, 2}, "elsewhere.example": {10, 2},
 				"signed-web.example": {14, 4},
 			} {
 				var all sync.WaitGroup
@@ -299,6 +301,9 @@ func TestSecureDNS(t *testing.T) {
 	w.net.SetSecure("island.example", true)
 	w.net.SetOPENPGPKEY("a@island.example", key)
 
+	// A signed name that is an alias of one that is not.
+	w.net.SetCNAME(personal(address(t, "alias@signed.example"), "_openpgpkey"), personal(address(t, "a@plain.example"), "_openpgpkey"))
+
 	w.check(t, w.from(t, OPENPGPKEY, "a@signed.example"), policy.PGP, policy.Confirmed, key)
 	w.check(t, w.from(t, OPENPGPKEY, "cora@pgp-curve.example"), policy.PGP, policy.Confirmed, w.net.PGPKey("cora@pgp-curve.example"))
 	for usage := range 4 {
@@ -310,7 +315,8 @@ func TestSecureDNS(t *testing.T) {
 	}
 	w.check(t, w.from(t, SMIMEA, "two@signed.example"), policy.SMIME, policy.Confirmed, der)
 	for to, source := range map[string]string{
-		"a@plain.example": OPENPGPKEY, "A@signed.example": OPENPGPKEY, "garbage@signed.example": OPENPGPKEY, "a@island.example": OPENPGPKEY,
+		"a@plain.example": OPENPGPKEY, "A@signed.example": OPENPGPKEY, "garbage@signed.example": OPENPGPKEY,
+		"alias@signed.example": OPENPGPKEY, "a@island.example": OPENPGPKEY,
 		"digest@signed.example": SMIMEA, "spki@signed.example": SMIMEA, "usage4@signed.example": SMIMEA, "nobody@signed.example": SMIMEA,
 	} {
 		if a := w.from(t, source, to); !a.Absent || len(a.Findings) != 0 || a.Word != "" {

@@ -2,8 +2,10 @@ package fetch
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -172,6 +174,32 @@ func TestPublic(t *testing.T) {
 	}
 }
 
+// TestOldTLSIsRefused: a host that speaks TLS 1.1 at most gives nothing.
+func TestOldTLSIsRefused(t *testing.T) {
+	n, c := start(t, nil)
+	cert, err := n.Issue([]string{"127.0.0.1"}, fake.CertOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, word := range map[uint16]string{tls.VersionTLS11: Connect, tls.VersionTLS12: ""} {
+		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: version,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+		var done sync.WaitGroup
+		done.Go(func() { _ = srv.Serve(ln) })
+		_, err = c.Get(t.Context(), Request{URL: "https://" + ln.Addr().String() + "/"})
+		srv.Close()
+		done.Wait()
+		if (err == nil) != (word == "") || err != nil && Word(err) != word {
+			t.Errorf("version %x: %v", version, err)
+		}
+	}
+}
+
 // TestOwnNetworkIsNotAsked: neither by name nor by number, and at no port that
 // somebody outside chose.
 func TestOwnNetworkIsNotAsked(t *testing.T) {
@@ -201,12 +229,15 @@ func TestOwnNetworkIsNotAsked(t *testing.T) {
 // host, and who gets no turn is told that nobody outside is to blame.
 func TestAtOnce(t *testing.T) {
 	n, c := start(t, func(d *Deps) { d.AtOnce, d.PerHost = 3, 2 })
-	var now, most atomic.Int64
+	var now, most, fromA atomic.Int64
 	release := make(chan struct{})
-	slow := func(w http.ResponseWriter, _ *http.Request) {
+	slow := func(_ http.ResponseWriter, r *http.Request) {
 		defer now.Add(-1)
 		if v := now.Add(1); v > most.Load() {
 			most.Store(v)
+		}
+		if strings.HasPrefix(r.Host, "a.") {
+			fromA.Add(1)
 		}
 		<-release
 	}
@@ -236,6 +267,9 @@ func TestAtOnce(t *testing.T) {
 	until("two fetches from one host", func() bool { return now.Load() == 2 })
 	if _, err := c.Get(t.Context(), Request{URL: "https://a.example/", Timeout: 50 * time.Millisecond}); Word(err) != Busy {
 		t.Errorf("a third fetch from one host: %v", err)
+	}
+	if n := fromA.Load(); n != 2 {
+		t.Errorf("%d fetches from one host at once", n)
 	}
 	get("https://b.example/")
 	until("three fetches in all", func() bool { return now.Load() == 3 })

@@ -61,6 +61,7 @@ func testCanary(t *testing.T, s *site, disks []string) {
 	if page := s.reader(to + "@expired.example").open(); !strings.Contains(page, canaries["text"]) {
 		t.Fatal("the portal does not show the message")
 	}
+	s.sendToKeys(t, to)
 	s.submit(t, to+"@expired.example", canaries["smtp subject"], canaries["smtp body"])
 	s.submit(t, to+"@says-no.example", canaries["smtp subject"], canaries["smtp body"]) // leads to a DSN
 	if _, err := s.net.Wait(t.Context(), "dr.ada@clinic.test", 1); err != nil {

@@ -47,7 +47,7 @@ func TestDowngrades(t *testing.T) {
 	sent := map[string]fake.Entry{}
 	for _, e := range fake.Table() {
 		if !e.Late {
-			s.sendBoth(t, sent, e)
+			s.sendBoth(t, sent, e.WithKeys())
 		}
 	}
 	reachAll(t, s, sent)

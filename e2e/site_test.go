@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,8 +115,11 @@ resolver = %q
 smtp_port = %d
 https_port = %d
 ca_file = %q
+dnssec = true
+[keyring]
+smime_ca_file = %q
 `, s.data, s.url, settings, databaseURL, filepath.Join(s.dir, "master.key"), cert, key, s.http, s.submission, s.submissions,
-		s.relay, s.metrics, s.net.ResolverAddr, s.net.SMTPPort, s.net.HTTPSPort, s.net.CAFile)
+		s.relay, s.metrics, s.net.ResolverAddr, s.net.SMTPPort, s.net.HTTPSPort, s.net.CAFile, s.net.MailCAFile)
 	if !strings.Contains(settings, "[delivery]") {
 		conf += "[delivery]\nretry_min = \"500ms\"\nretry_max = \"3s\"\nconnect_timeout = \"3s\"\ncommand_timeout = \"3s\"\nfinal_timeout = \"3s\"\n"
 	}
@@ -172,7 +176,10 @@ func (s *site) addDomain(name string) {
 }
 
 func (s *site) command(args ...string) *exec.Cmd {
-	return exec.Command(binary, append([]string{"--config", s.config()}, args...)...)
+	cmd := exec.Command(binary, append([]string{"--config", s.config()}, args...)...)
+	// This one is for tests; the program refuses variables that it does not know.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SEALPOST_TEST_DATA=") })
+	return cmd
 }
 
 // run runs a command that must succeed and gives its standard output.

@@ -31,7 +31,7 @@ type demoCmd struct {
 
 // Help tells what will be seen.
 func (demoCmd) Help() string {
-	return "Starts Sealpost and a small internet of mail servers on loopback, good and bad ones, sends a varied sample " +
+	return "Starts Sealpost and a small internet of mail and key servers on loopback, good and bad ones, sends a varied sample " +
 		"through the API and SMTP, and shows how each recipient was sealed. Nothing leaves this machine."
 }
 
@@ -143,7 +143,8 @@ func (d *demo) config() (*config.Config, error) {
 		Relay: local(2525), Metrics: local(9090),
 	}
 	cfg.Relay.Source = []config.RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Org: demoSlug}}
-	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile}
+	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile, DNSSEC: true}
+	cfg.Keyring.SMIMECAFile = d.net.MailCAFile
 	cfg.Delivery.RetryMin, cfg.Delivery.RetryMax = 2*time.Second, 10*time.Second
 	cfg.Delivery.ConnectTimeout, cfg.Delivery.CommandTimeout, cfg.Delivery.FinalTimeout = 5*time.Second, 5*time.Second, 5*time.Second
 	cfg.Keys.MasterFile = filepath.Join(d.dir, "master.key")

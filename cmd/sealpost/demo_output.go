@@ -53,10 +53,10 @@ func (o *demoOutput) ready() {
 		}{"ready", d.url, d.key.Reveal(), demoSender, a.Submission, "apikey", d.key.Reveal(), a.Relay, d.url, d.net.MailboxesURL, d.dir, d.net.CAFile})
 		return
 	}
-	fmt.Fprintf(o.w, "\n  %s\n\n", o.paint(bold, "Sealpost is running for "+demoName+", against an internet of mail servers on this machine."))
+	fmt.Fprintf(o.w, "\n  %s\n\n", o.paint(bold, "Sealpost is running for "+demoName+", against an internet of mail and key servers on this machine."))
 	o.addresses()
-	fmt.Fprintf(o.w, "\n  Sending from %s through the API, submission and relay. Each recipient gets the strongest seal their\n"+
-		"  domain can prove; what cannot travel over verified TLS waits in the portal.\n", demoSender)
+	fmt.Fprintf(o.w, "\n  Sending from %s through the API, submission and relay. Each recipient gets the strongest seal they\n"+
+		"  can open: their own OpenPGP key or S/MIME certificate where one is found, else verified TLS, else the portal.\n", demoSender)
 }
 
 func (o *demoOutput) addresses() {
@@ -83,16 +83,18 @@ var columns = []struct {
 func (o *demoOutput) row(x *expectation) {
 	g := x.got
 	if o.json != nil {
+		transport, protection := x.evidence()
 		_ = o.json.Encode(struct {
-			Event     string          `json:"event"`
-			Recipient string          `json:"recipient"`
-			Seal      string          `json:"seal"`
-			Grade     string          `json:"grade"`
-			State     string          `json:"state"`
-			Reason    string          `json:"reason"`
-			Expected  bool            `json:"as_expected"`
-			Evidence  json.RawMessage `json:"evidence,omitempty"`
-		}{"delivery", g.Recipient, g.Seal, g.Grade, g.State, g.Reason, x.reached(), x.evidence()})
+			Event      string          `json:"event"`
+			Recipient  string          `json:"recipient"`
+			Seal       string          `json:"seal"`
+			Grade      string          `json:"grade"`
+			State      string          `json:"state"`
+			Reason     string          `json:"reason"`
+			Expected   bool            `json:"as_expected"`
+			Evidence   json.RawMessage `json:"evidence,omitempty"`
+			Protection json.RawMessage `json:"protection,omitempty"`
+		}{"delivery", g.Recipient, g.Seal, g.Grade, g.State, g.Reason, x.reached(), transport, protection})
 		return
 	}
 	if !o.header {
@@ -150,10 +152,14 @@ func (o *demoOutput) summary(w *watcher, once bool) {
 	}
 	n := map[string]int{}
 	for _, x := range w.want {
+		if x.got.State == fake.Delivered && x.got.Seal != fake.TLS {
+			n["key"]++
+			continue
+		}
 		n[x.got.State]++
 	}
-	fmt.Fprintf(o.w, "\n  %d recipients in %.1f s: %d delivered over verified TLS, %d waiting in the portal, %d deferred, %d not sendable safely.\n",
-		len(w.want), time.Since(o.began).Seconds(), n[fake.Delivered], n[fake.Waiting], n[fake.Deferred], n[fake.Failed])
+	fmt.Fprintf(o.w, "\n  %d recipients in %.1f s: %d sealed to their own key, %d delivered over verified TLS, %d waiting in the portal,\n  %d deferred, %d not sendable safely.\n",
+		len(w.want), time.Since(o.began).Seconds(), n["key"], n[fake.Delivered], n[fake.Waiting], n[fake.Deferred], n[fake.Failed])
 	if wrong := w.wrong(); wrong > 0 {
 		fmt.Fprintf(o.w, "  %s\n", o.paint(red, fmt.Sprintf("%d did not reach the state they must reach.", wrong)))
 	}

@@ -28,7 +28,8 @@ type delivered struct {
 	State     string `json:"state"`
 	Reason    string `json:"reason_code"`
 	Attempts  []struct {
-		Evidence json.RawMessage `json:"evidence"`
+		Evidence   json.RawMessage `json:"evidence"`
+		Protection json.RawMessage `json:"protection"`
 	} `json:"attempts"`
 }
 
@@ -45,11 +46,14 @@ func (x *expectation) reached() bool {
 	return x.got.Reason == e.Reason
 }
 
-func (x *expectation) evidence() json.RawMessage {
+// evidence gives how the transport of the last attempt was proved, and how it
+// was sealed to the recipient's key.
+func (x *expectation) evidence() (transport, protection json.RawMessage) {
 	if n := len(x.got.Attempts); n > 0 {
-		return x.got.Attempts[n-1].Evidence
+		last := x.got.Attempts[n-1]
+		return last.Evidence, last.Protection
 	}
-	return nil
+	return nil, nil
 }
 
 // watcher sends the samples and follows the event stream until every delivery
@@ -68,7 +72,7 @@ func (w *watcher) sendSamples(ctx context.Context) error {
 			if !ok {
 				return fmt.Errorf("the loopback internet does not know one of the samples' recipients")
 			}
-			w.want[to] = &expectation{entry: entry, sent: time.Now()}
+			w.want[to] = &expectation{entry: entry.WithKeys(), sent: time.Now()}
 		}
 		if err := w.demo.send(ctx, s); err != nil {
 			return fmt.Errorf("send a sample by %s: %w", s.via, err)

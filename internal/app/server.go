@@ -214,12 +214,17 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "bounce", Every: time.Second, Do: dsns.Run},
 		{Name: "pickup.expire", Every: time.Minute, Do: s.pickup.ExpireLinks},
 		{Name: "pickup.purge", Every: time.Hour, Do: s.pickup.Purge},
+		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
+		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
 	} {
 		s.jobs.Add(t)
 	}
 	return s.jobs.Start(ctx)
 }
+
+// keysPerMinute is how many look-ups of our own keys one client may make.
+const keysPerMinute = 120
 
 // handler routes what the node's roles serve over HTTP.
 func (s *Server) handler() (http.Handler, error) {
@@ -243,6 +248,11 @@ func (s *Server) handler() (http.Handler, error) {
 			return nil, err
 		}
 		p.Routes(mux)
+		limit, err := web.NewLimiter(s.Clock, keysPerMinute, keysPerMinute)
+		if err != nil {
+			return nil, err
+		}
+		web.Directory{Keys: s.Identities.Published, Serves: s.Identities.Publishes, Limit: limit}.Routes(mux)
 	}
 	return web.Wrap(web.Deps{PublicURL: s.Config.PublicURL, Clock: s.Clock, Log: s.Log}, mux), nil
 }

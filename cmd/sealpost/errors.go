@@ -29,9 +29,12 @@ func (e *environment) report(err error) int {
 	var usage usageError
 	var mistakes *config.Mistakes
 	var f *fault.Fault
+	var code codeError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &code):
+		return int(code)
 	case errors.Is(err, errSaid):
 		return exitFailed
 	case errors.As(err, &usage):

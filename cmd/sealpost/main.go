@@ -5,7 +5,7 @@
 //   - Results go to standard output, everything else to standard error. With
 //     --json the result is one JSON object in one line.
 //   - The exit code is 0 when done, 1 when it failed and 2 when the command
-//     line was wrong.
+//     line was wrong; 3 when "open" has opened a mail with doubts.
 //   - What cannot be taken back is only rehearsed until --apply is given.
 //   - Commands open the database directly and work while a server runs.
 package main
@@ -41,6 +41,7 @@ type cli struct {
 	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`
 	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
+	Open    openCmd    `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
 	Queue   queueCmd   `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
 	Ledger  ledgerCmd  `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`
 	Version versionCmd `cmd:"" group:"operate" help:"Show the version and the cryptographic module."`

@@ -57,7 +57,8 @@ type Opened struct {
 	// Outer is the header the message came with.
 	Outer mail.Header
 	// Message is the message without the layers that cover all of it, under
-	// Header. It is empty when something of it may not be shown as it is.
+	// Header. Of one that may have been altered it is a new message with its
+	// text, and empty when there is none.
 	Message private.Bytes
 	Layers  []Layer
 	Parts   []Part

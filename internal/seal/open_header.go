@@ -1,6 +1,7 @@
 package seal
 
 import (
+	netmail "net/mail"
 	"slices"
 	"strings"
 
@@ -139,10 +140,8 @@ func (op *opener) message(raw []byte, payload mail.Part) private.Bytes {
 	if len(op.root) == 0 {
 		return private.NewBytes(raw)
 	}
-	for _, p := range op.out.Parts {
-		if p.Withheld == "no_integrity" {
-			return private.Bytes{}
-		}
+	if !op.proved(op.root) {
+		return op.plainMessage()
 	}
 	h := op.out.Header
 	if !h.Has("MIME-Version") {
@@ -150,6 +149,39 @@ func (op *opener) message(raw []byte, payload mail.Part) private.Bytes {
 		h = version.Join(h)
 	}
 	return private.NewBytes(append(h.Bytes(), payload.Body...))
+}
+
+// plainMessage makes a new message of the text and the inert files of one that
+// may have been altered. Its own structure is not handed on: another program
+// could find HTML in it where we saw none.
+func (op *opener) plainMessage() private.Bytes {
+	h := op.out.Header
+	d := mail.Draft{Subject: private.NewString(mail.DecodeText(h.Get("Subject"))), To: h.Mailboxes("To"), Cc: h.Mailboxes("Cc")}
+	if list := h.Mailboxes("From"); len(list) > 0 {
+		d.From = list[0]
+	}
+	if date, err := netmail.ParseDate(h.Get("Date")); err == nil {
+		d.Date = date
+	}
+	var text []string
+	for _, p := range op.out.Parts {
+		switch {
+		case p.Withheld != "":
+		case p.Attached:
+			d.Attachments = append(d.Attachments, mail.File{Filename: p.Filename, ContentType: p.Media, Content: p.Content})
+		case !p.OtherForm:
+			text = append(text, p.Text.Reveal())
+		}
+	}
+	d.Text = private.NewString(strings.Join(text, "\n"))
+	if d.Text.Empty() && len(d.Attachments) == 0 {
+		return private.Bytes{}
+	}
+	b, err := mail.Build(d)
+	if err != nil {
+		return private.Bytes{} // the header does not say from whom or when
+	}
+	return private.NewBytes(b)
 }
 
 // withoutLegacy takes the copy of hidden fields off a text that was put there

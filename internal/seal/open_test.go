@@ -167,7 +167,8 @@ func TestOpenedMessage(t *testing.T) {
 		"inline-signed":          {"Subject: Your result\r\n", "Content-Type: text/plain; charset=utf-8\r\n", openSecret},
 		"johnny-covert-css":      {"multipart/encrypted"},
 		"efail-cbc-html":         nil,
-		"efail-smime-attachment": nil,
+		"efail-smime-attachment": {"Subject: Lunch\r\n", openSecret},
+		"smime-encrypted-text":   {"Subject: Your result\r\n", "To: ", openSecret},
 	} {
 		got, err := Open(fileOf(t, name+".eml"), o)
 		if err != nil {
@@ -185,7 +186,7 @@ func TestOpenedMessage(t *testing.T) {
 		if want == nil {
 			continue
 		}
-		for _, s := range []string{"HP-Outer", "[...]\r\n"} {
+		for _, s := range []string{"HP-Outer", "[...]\r\n", "evil.example/", "open.html"} {
 			if strings.Contains(text, s) {
 				t.Errorf("%s: the message has %q", name, s)
 			}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -281,31 +282,32 @@ func TestABodyThatFailsMidwayIsAnErrorAndNoMessage(t *testing.T) {
 func TestABodyThatChangesIsNotSealed(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for _, s := range sealings(t) {
-		for name, size := range map[string]int64{"shorter than said": 1, "longer than said": -1} {
+		for name, size := range map[string]int64{"shorter than said": 1, "longer than said": -1, "much longer": -int64(len(letter))} {
 			body := given(letter)
 			body.Size += size
-			if b, err := s.batch(context.Background(), body); err == nil {
-				t.Errorf("%s, %s: sealed, %v", s.name, name, b.size)
+			if _, err := s.batch(context.Background(), body); err == nil {
+				t.Errorf("%s: sealed, although it is %s", s.name, name)
 			}
 		}
-		// Another message of the same size must not be encrypted with the
-		// same key and nonce.
-		first, second := large(600<<10), large(600<<10)
+		// Two messages of one size, encrypted with one key and nonce, would
+		// tell of each other.
+		whole := large(600 << 10)
+		changing := whole
 		var opened atomic.Int64
-		second.Open = func(ctx context.Context) (io.ReadCloser, error) {
-			r, err := first.Open(ctx)
+		changing.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			r, err := whole.Open(ctx)
 			if opened.Add(1) <= 2 || err != nil {
 				return r, err
 			}
 			return readCloser{&flipped{r: r}, r}, nil
 		}
-		b := must[*Batch](t)(s.batch(context.Background(), second))
-		want := contents(t, stream{b.size, func(ctx context.Context) (io.ReadCloser, error) { opened.Store(0); return b.ciphertext().open(ctx) }})
-		opened.Store(2)
-		r := must[io.ReadCloser](t)(must[*Artifact](t)(s.seal(b)).Open(context.Background()))
-		_, err := io.ReadAll(r)
+		b := must[*Batch](t)(s.batch(context.Background(), changing))
+		a := must[*Artifact](t)(s.seal(b))
+		r := must[io.ReadCloser](t)(a.Open(context.Background()))
+		if got, err := io.ReadAll(r); err == nil || int64(len(got)) >= a.Size() {
+			t.Errorf("%s: another message of the same size gives %d of %d octets, %v", s.name, len(got), a.Size(), err)
+		}
 		_ = r.Close()
-		t.Logf("%s: another message of the same size: %v (%d octets before)", s.name, err, len(want))
 	}
 }
 
@@ -361,6 +363,21 @@ func TestReadersThatGiveUpLeaveNothingBehind(t *testing.T) {
 	}
 }
 
+// TestACanceledReaderThatIsNeverClosedEnds: whoever forgets one has its
+// context as the last rope.
+func TestACanceledReaderThatIsNeverClosedEnds(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, s := range sealings(t) {
+		b := must[*Batch](t)(s.batch(context.Background(), large(2<<20)))
+		ctx, stop := context.WithCancel(context.Background())
+		r := must[io.ReadCloser](t)(must[*Artifact](t)(s.seal(b)).Open(ctx))
+		if _, err := io.CopyN(io.Discard, r, 1<<20); err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+}
+
 // canceled wants the context's error in place of the rest.
 func canceled(r io.Reader) error {
 	if _, err := io.Copy(io.Discard, r); !errors.Is(err, context.Canceled) {
@@ -372,7 +389,25 @@ func canceled(r io.Reader) error {
 func TestLargeMailTakesLittleMemory(t *testing.T) {
 	const most = 32 << 20
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
-	for _, s := range sealings(t) {
+	all := sealings(t)
+	from := addr(t, "ada@clinic.example")
+	own := must[*openpgp.Secret](t)(openpgp.Generate(openpgp.V4Curve25519, "Ada", from, sealedAt.Add(-time.Hour), sealedAt.Add(24*time.Hour)))
+	signer := newCertificate(t, "p256").signer()
+	for _, s := range all {
+		switch s.name {
+		case "pgp v4":
+			s.batch = func(ctx context.Context, b Body) (*Batch, error) { return PGPBatch(ctx, b, false, own, sealedAt) }
+		case "smime gcm":
+			s.batch = func(ctx context.Context, b Body) (*Batch, error) {
+				return SMIMEBatch(ctx, b, cms.AES256GCM, signer, sealedAt)
+			}
+		default:
+			continue
+		}
+		s.name += ", signed"
+		all = append(all, s)
+	}
+	for _, s := range all {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -396,6 +431,61 @@ func TestLargeMailTakesLittleMemory(t *testing.T) {
 			t.Errorf("%s: %d KiB above idle", s.name, (peak-idle)>>10)
 		}
 		t.Logf("%s: %d KiB above idle for %d octets", s.name, (int64(peak)-int64(idle))>>10, a.Size())
+	}
+}
+
+// TestArtifactsAreReadAtTheSameTime is for the race detector, and for state
+// that readers might share.
+func TestArtifactsAreReadAtTheSameTime(t *testing.T) {
+	for _, s := range sealings(t) {
+		for size, body := range map[string]Body{"small": given(letter), "large": large(600 << 10)} {
+			b := must[*Batch](t)(s.batch(context.Background(), body))
+			whole := must[io.ReadCloser](t)(body.Open(context.Background()))
+			want := []byte(bodyOf(string(must[[]byte](t)(io.ReadAll(whole)))))
+			var all sync.WaitGroup
+			for range 6 {
+				all.Go(func() {
+					a, err := s.seal(b)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					r, err := a.Open(context.Background())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					raw, err := io.ReadAll(r)
+					plain, oerr := s.open(raw)
+					if err := errors.Join(err, r.Close(), oerr); err != nil || !bytes.HasSuffix(plain, want) {
+						t.Errorf("%s, %s: other octets, %v", s.name, size, err)
+					}
+				})
+			}
+			all.Wait()
+		}
+	}
+}
+
+// TestSealedMailNeedsSMTPUTF8ForAddressesAlone: every next hop without it
+// would refuse the message.
+func TestSealedMailNeedsSMTPUTF8ForAddressesAlone(t *testing.T) {
+	for field, want := range map[string]bool{
+		"From: Gr\u00f6\u00dfe <ada@clinic.example>\r\nSubject: Gr\u00f6\u00dfe\r\nTo: Gr\u00f6\u00dfe <pat@home.example>": false,
+		"From: ada@clinic.example\r\nList-Id: Gr\u00f6\u00dfe <l.clinic.example>\r\nX-Gr: Gr\u00f6\u00dfe":                 false,
+		"Received: from gr\u00f6\u00dfe.example\r\nFrom: ada@clinic.example":                                               false,
+		"From: gr\u00f6\u00dfe@clinic.example":                                                                             true,
+		"From: ada@clinic.example\r\nTo: gr\u00f6\u00dfe@home.example":                                                     true,
+	} {
+		body := given(field + "\r\n\r\nx\r\n")
+		body.UTF8 = true
+		for _, s := range sealings(t)[:1] {
+			a := must[*Artifact](t)(s.seal(must[*Batch](t)(s.batch(context.Background(), body))))
+			octets(t, a)
+			if a.UTF8() != want {
+				t.Errorf("%q: SMTPUTF8 %v", field, a.UTF8())
+			}
+		}
 	}
 }
 

@@ -170,7 +170,7 @@ func (f headerField) messageIDs() []byte {
 func traces(fields []headerField) (out []byte) {
 	for _, f := range fields {
 		if f.name == "received" {
-			out = append(out, f.raw...)
+			out = append(out, f.ascii()...)
 		}
 	}
 	return out

@@ -4,9 +4,15 @@
 //   - A transport takes only an Artifact, and only this package makes one, for
 //     deliver alone. What is not an Artifact cannot be sent.
 //   - An artifact names the least grade of transport it may travel over. The
-//     original message travels only in an artifact of TLS, whose floor is
-//     never below verified; notices carry nothing of the message and need
-//     encrypted or better.
+//     original message travels readable only in an artifact of TLS, whose floor
+//     is never below verified; notices carry nothing of the message, and mail
+//     sealed to a person carries it unreadable: both need encrypted or better.
+//   - Mail sealed to a person shows of its header only what is needed to carry
+//     and to answer it. The whole header is inside (RFC 9788), and Bcc nowhere.
+//     An artifact holds one wrapped key, its own recipient's.
+//   - One content key encrypts one plaintext. A message that reads otherwise
+//     than before, or fails midway, ends its artifact with an error and never
+//     as a shorter message.
 //   - An artifact is a stream over what is stored encrypted. It is never
 //     stored itself.
 //   - Notices and codes are fixed texts: no subject, no content, no local part

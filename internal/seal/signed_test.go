@@ -121,3 +121,16 @@ func TestWhatIsSignedAlreadyAndWhatHasNoKeyStaysAsItIs(t *testing.T) {
 		t.Error("changed without a key")
 	}
 }
+
+func TestAMessageOfAnotherSizeIsNotSigned(t *testing.T) {
+	signer := newCertificate(t, "p256").signer()
+	for _, off := range []int64{1, -1, 1 << 20, -int64(len(letter))} {
+		for _, eight := range []bool{true, false} {
+			body := given(letter)
+			body.EightBit, body.Size = eight, body.Size+off
+			if _, err := SignedBody(background, body, nil, signer, sealedAt); err == nil {
+				t.Errorf("signed, although it is off by %d", off)
+			}
+		}
+	}
+}

@@ -125,13 +125,10 @@ func TestAKeyThatIsImportedIsPinned(t *testing.T) {
 			t.Errorf("without a key: %s", got)
 		}
 		s.run("keyring", "import", file)
-		time.Sleep(1500 * time.Millisecond) // what is known of an organization without keys is believed for a second
+		s.expect(address, "pgp")
 		r, err := s.post(map[string]any{"to": []string{address}, "subject": "x", "text": "y"})
 		if err != nil {
 			t.Fatal(err)
-		}
-		if r.Deliveries[0].Seal != "pgp" {
-			t.Errorf("the forecast is %s", r.Deliveries[0].Seal)
 		}
 		s.settles(r.Deliveries[0].ID, "delivered")
 		p := s.protection(r.Deliveries[0].ID)
@@ -142,6 +139,27 @@ func TestAKeyThatIsImportedIsPinned(t *testing.T) {
 			t.Errorf("%d mails", n)
 		}
 	})
+}
+
+// expect waits until the server forecasts a seal: what another process imports
+// is known to it within a second.
+func (s *site) expect(address, seal string) {
+	s.t.Helper()
+	message := map[string]any{"from": "dr.ada@clinic.test", "to": []string{address}, "subject": "x", "text": "y"}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		var r receipt
+		if _, err := s.call(http.MethodPost, "/api/v1/seal/preview", message, &r); err != nil {
+			s.t.Fatal(err)
+		}
+		if r.Deliveries[0].Seal == seal {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the forecast is %s, want %s", r.Deliveries[0].Seal, seal)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // makeKey gives somebody on the loopback internet an OpenPGP key that is
@@ -228,6 +246,7 @@ func (s *site) sendToKeys(t *testing.T, local string) {
 		t.Fatal(err)
 	}
 	s.run("keyring", "import", file)
+	s.expect(local+"@certified.example", "smime")
 	s.run("identity", "create", "--address", local+"@clinic.test", "--kind", "pgp", "--name", canaries["sender name"])
 	r, err := s.post(map[string]any{"from": local + "@clinic.test", "to": []string{local + "@keyed.example", local + "@certified.example"},
 		"subject": canaries["subject"], "text": canaries["text"]})

@@ -241,7 +241,7 @@ func whose(o account.Org, e keyring.Entry) string {
 
 func (r entryShown) tell(p *page, now time.Time) {
 	rows := [][]string{
-		{"entry", r.ID}, {"organization", r.Org}, {"address", r.Address}, {"kind", string(r.Kind)}, {"key", r.Key},
+		{"entry", r.ID}, {"organization", r.Org}, {"address", r.Address}, {"kind", string(r.Kind)}, {"key", orDash(r.Key)},
 		{"fingerprint", keyring.Grouped(r.Fingerprint)},
 	}
 	if r.Serial != "" {

@@ -170,7 +170,7 @@ var outcomeWords = map[string]string{
 }
 
 func (r importedFiles) tell(p *page, now time.Time) {
-	rows := [][]string{{"FILE", "ADDRESS", "KEY", "ENDS", "RESULT", "ID"}}
+	rows := [][]string{{"FILE", "ID", "ADDRESS", "KEY", "ENDS", "RESULT"}}
 	for _, e := range r.Entries {
 		result := outcomeWords[e.Outcome]
 		if e.Outcome == "refused" {
@@ -180,7 +180,7 @@ func (r importedFiles) tell(p *page, now time.Time) {
 		if e.Key != "" {
 			key, ends = string(e.Kind)+" "+e.Key, e.ends(now)
 		}
-		rows = append(rows, []string{e.File, orDash(e.Address), key, ends, result, orDash(e.ID)})
+		rows = append(rows, []string{e.File, orDash(e.ID), orDash(e.Address), key, ends, result})
 	}
 	p.table(rows...)
 	line := ""

@@ -98,6 +98,35 @@ func TestAPinnedCertificateNeedsNoChainAndMayBeBoundToAnAddress(t *testing.T) {
 	})
 }
 
+// Whom a person or DNSSEC vouches for can be revoked all the same.
+func TestRevocationOfWhatNeedsNoChain(t *testing.T) {
+	s := newSite(t, dbtest.SQLite(t))
+	stranger := newAuthority(t, s.clk.Now())
+	listed := func(a mail.Address) *x509.Certificate {
+		return stranger.issue(a, s.clk.Now().AddDate(-1, 0, 0), s.clk.Now().AddDate(1, 0, 0), func(c *x509.Certificate) {
+			c.CRLDistributionPoints = []string{"http://crl.authority.example/list.crl"}
+		})
+	}
+	a, b, c := jane(t), address(t, "b@practice.example"), address(t, "c@practice.example")
+	for _, tc := range []struct {
+		a    mail.Address
+		data []byte
+		want string
+	}{
+		{a, listed(a).Raw, "refused:issuer_unknown"},
+		{b, append(listed(b).Raw, stranger.cert.Raw...), "refused:revocation_unknown"}, // nobody answers
+	} {
+		if got, reason := s.imports(tc.data, keyring.Options{}); got != tc.want {
+			t.Errorf("%q %s, want %s", got, reason, tc.want)
+		}
+	}
+	s.wantNone(s.find(a), "The recipient's S/MIME certificate cannot be checked for revocation without the certificate of its issuer: import both together.")
+	s.say(showsCert(discover.SMIMEA, policy.Confirmed, 3, listed(c)))
+	if f := s.find(c); f.SMIME == nil || f.SMIME.Tier != policy.Confirmed {
+		t.Errorf("DNSSEC vouches, and the record is its own revocation: %q", f.Why)
+	}
+}
+
 // A certificate that names a list of revoked ones which cannot be fetched is
 // not used, and the caller is told that this can change.
 func TestRevocationThatCannotBeAskedFailsClosed(t *testing.T) {

@@ -21,14 +21,15 @@ const (
 	wordUnknown     = "revocation_unknown"
 	wordMalformed   = "malformed"
 	wordUnsupported = "unsupported"
-	wordUnjudged    = "not_judged" // it could not be judged now
+	wordUnjudged    = "not_judged"     // it could not be judged now
+	wordIssuer      = "issuer_unknown" // so that its list of revoked ones cannot be checked
 )
 
 // passing refusals can end without the key being changed, so they are judged
 // again each time; all others are lasting.
 func passing(word string) bool {
 	switch word {
-	case wordExpired, wordNotYet, wordNoChain, wordUnknown, wordUnjudged:
+	case wordExpired, wordNotYet, wordNoChain, wordUnknown, wordUnjudged, wordIssuer:
 		return true
 	}
 	return false
@@ -113,9 +114,8 @@ func (k *Keyring) judgeCertificate(ctx context.Context, m *material, a mail.Addr
 		return v, err
 	}
 	proved, err := k.d.Certs.ForSealing(ctx, m.cert, m.others, a)
-	if tier >= policy.Confirmed && err != nil && refusal(err).Reason != wordRevoked {
-		_, err = k.d.Certs.Revocation(ctx, m.cert, nil)
-		return v, err
+	if tier >= policy.Confirmed && err != nil {
+		return v, k.unproved(ctx, m, tier, err)
 	}
 	if err != nil {
 		return v, err
@@ -125,6 +125,26 @@ func (k *Keyring) judgeCertificate(ctx context.Context, m *material, a mail.Addr
 		v.until = proved.Until
 	}
 	return v, nil
+}
+
+// unproved decides about a certificate that a person or DNSSEC vouches for and
+// no chain proves, though its issuer may say that it was revoked.
+func (k *Keyring) unproved(ctx context.Context, m *material, tier policy.Tier, failed error) error {
+	switch refusal(failed).Reason {
+	case wordRevoked, wordUnknown, wordUnjudged:
+		return failed
+	}
+	_, err := k.d.Certs.Revocation(ctx, m.cert, nil)
+	if err == nil || refusal(err).Reason != wordUnknown {
+		return err
+	}
+	if tier == policy.Confirmed {
+		// Nobody whom we could believe says anything of revocation, and in RFC
+		// 6698 section 2.1.1 usage 3 asks for no PKIX validation: the domain
+		// takes a certificate back by taking the record back.
+		return nil
+	}
+	return fault.New(fault.Refused, wordIssuer, "The certificate came without that of its issuer, so nobody can tell whether it was revoked.")
 }
 
 // dead reports whether a key's time is over for good, without the network.

@@ -277,7 +277,7 @@ func (s *settling) add(x sight) (*row, error) {
 	}
 	r.Tier, r.Source, r.GCM, r.Reason = x.tier(), x.source, x.gcm, reason
 	if state == Refused {
-		r.Tier = min(r.Tier, policy.Confirmed) // a pin is what was good once
+		r.Tier = policy.NoTier
 	}
 	// It is stored as superseded first: no two may be active at once.
 	r.State = Superseded
@@ -350,7 +350,7 @@ func (s *settling) withdraw() error {
 			continue
 		}
 		if len(r.sightings) > 0 {
-			if chained := r.Kind == policy.SMIME && r.State == Active; !chained {
+			if r.Kind == policy.PGP && (r.State == Active || r.State == Proposed) {
 				r.Tier = r.proof()
 			}
 			r.Source = r.best()

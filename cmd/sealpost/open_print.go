@@ -105,7 +105,7 @@ func kindWord(k policy.Seal) string {
 func writePart(p *page, o *seal.Opened, part seal.Part) {
 	p.linef("")
 	line := "Part " + part.Path + ": " + escaped(part.Media)
-	if part.Attached {
+	if part.Attached && part.Withheld == "" {
 		line += fmt.Sprintf(", file %q, %d bytes", escaped(part.Filename.Reveal()), part.Content.Len())
 	}
 	if len(part.Layers) > 0 {

@@ -204,7 +204,7 @@ type person struct {
 	certFile, keyFile string
 }
 
-func newCertificate(t testing.TB, kind string) person {
+func newCertificate(t testing.TB, kind string, addresses ...string) person {
 	t.Helper()
 	var key crypto.Signer
 	var err error
@@ -223,7 +223,7 @@ func newCertificate(t testing.TB, kind string) person {
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: kind},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: usage,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, EmailAddresses: []string{"pat@home.example"}}
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}, EmailAddresses: addresses}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

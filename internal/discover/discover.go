@@ -63,6 +63,7 @@ const (
 	believeFound  = 24 * time.Hour // where nothing says otherwise
 	believeAbsent = 4 * time.Hour
 	believeLeast  = 10 * time.Minute
+	busyFor       = 30 * time.Second
 	believeMost   = 24 * time.Hour
 )
 
@@ -235,10 +236,14 @@ func (s *Sources) guarded(name, domain string, ask func() Answer) (out Answer) {
 	return ask()
 }
 
-// failing gives an answer its time where the source did not.
+// failing gives an answer its time where the source did not. That we are busy
+// is over soon.
 func (s *Sources) failing(a Answer) Answer {
 	if a.Until.IsZero() {
 		a.Until = s.clock.Now().Add(believeLeast)
+	}
+	if a.Word == Busy {
+		a.Until = s.clock.Now().Add(busyFor)
 	}
 	return a
 }

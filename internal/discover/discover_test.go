@@ -138,6 +138,7 @@ func TestWKD(t *testing.T) {
 }
 
 func TestWKDMisbehaves(t *testing.T) {
+	t.Parallel()
 	w := start(t, nil)
 	begin := time.Now()
 	for i, tc := range []struct {
@@ -377,6 +378,7 @@ func TestKeyServers(t *testing.T) {
 
 // TestNothingHangs with the limits as they are: everything outside is silent.
 func TestNothingHangs(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(n *fake.Internet, d *Deps) {
 		d.Limit = 0
 		if err := n.PutHKPS("keys.example", "hanna@pgp-hangs.example", nil, fake.PageHangs); err != nil {

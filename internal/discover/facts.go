@@ -13,7 +13,7 @@ const (
 	remembered = 20_000 // places in memory
 
 	quietLeast = 10 * time.Minute // that a host is left alone after it failed
-	quietMost  = 24 * time.Hour
+	quietMost  = 4 * time.Hour    // our own line may have been down, too
 )
 
 // fact is what is known of a place: what one source has of one domain, or one

@@ -186,6 +186,11 @@ func TestKeyDirectories(t *testing.T) {
 	n := start(t, Options{})
 	gpg, c := gpgHome(t), webClient(t, n)
 	for _, p := range keyPeople() {
+		if secret, err := keyFiles.ReadFile("keys/" + p.file); err == nil && strings.HasSuffix(p.file, ".asc") {
+			if public, err := n.HoldPGP("again@"+p.domain, secret); err != nil || !bytes.Equal(public, n.PGPKey(p.address())) {
+				t.Errorf("%s: the public key is not that of the secret one: %v", p.file, err)
+			}
+		}
 		if !strings.HasSuffix(p.file, ".asc") || p.file == "pgp-v6.asc" || p.file == "pgp-hangs.asc" {
 			continue
 		}

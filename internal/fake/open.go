@@ -108,12 +108,20 @@ func rawBody(h textproto.MIMEHeader, body io.Reader) ([]byte, error) {
 // openPGP decrypts to the end before it gives anything: integrity is known
 // only there.
 func openPGP(armored []byte, h holder, now time.Time) (out Opened, err error) {
-	if len(h.pgp) == 0 {
+	var keys openpgp.EntityList
+	for _, secret := range h.secrets {
+		list, err := readSecret(secret)
+		if err != nil {
+			return Opened{}, err
+		}
+		keys = append(keys, list...)
+	}
+	if len(keys) == 0 {
 		return Opened{}, ErrNoKey
 	}
 	fips140.WithoutEnforcement(func() {
 		var md *openpgp.MessageDetails
-		md, err = openpgp.ReadMessage(unarmored(armored), h.pgp, nil, &packet.Config{Time: func() time.Time { return now }})
+		md, err = openpgp.ReadMessage(unarmored(armored), keys, nil, &packet.Config{Time: func() time.Time { return now }})
 		if err == nil {
 			out.Raw, err = io.ReadAll(io.LimitReader(md.UnverifiedBody, maxOpened))
 		}

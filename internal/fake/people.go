@@ -19,7 +19,7 @@ import (
 
 // keyFiles are secret keys of people who do not exist.
 //
-//go:embed keys/*.asc keys/*.pem
+//go:embed keys/*.asc keys/*.pgp keys/*.pem
 var keyFiles embed.FS
 
 // keyPerson is somebody who can open what is sealed to a key.
@@ -97,8 +97,11 @@ func (n *Internet) giveKey(p keyPerson) (public []byte, err error) {
 			return nil, err
 		}
 	}
-	if strings.HasSuffix(p.file, ".asc") {
-		return n.HoldPGP(p.address(), file)
+	if name, ok := strings.CutSuffix(p.file, ".asc"); ok {
+		if public, err = keyFiles.ReadFile("keys/" + name + ".pgp"); err == nil {
+			n.hold(p.address(), func(h *holder) { h.secrets, h.public = [][]byte{file}, public })
+		}
+		return public, err
 	}
 	var key crypto.Signer
 	if file != nil {
@@ -132,27 +135,43 @@ func signerOf(text []byte) (crypto.Signer, error) {
 
 // holder is what a person opens mail with.
 type holder struct {
-	pgp    openpgp.EntityList
-	public []byte // of pgp
-	smime  []MailIdentity
+	secrets [][]byte // OpenPGP, armored; read when something is to be opened, which takes its time
+	public  []byte   // of the first
+	smime   []MailIdentity
+}
+
+// readSecret reads an armored secret key.
+func readSecret(armored []byte) (list openpgp.EntityList, err error) {
+	// The people outside are no part of a module that is approved.
+	fips140.WithoutEnforcement(func() { list, err = openpgp.ReadArmoredKeyRing(bytes.NewReader(armored)) })
+	if err != nil {
+		return nil, fmt.Errorf("read a fake key: %w", err)
+	}
+	return list, nil
+}
+
+func publicOf(armored []byte) ([]byte, error) {
+	list, err := readSecret(armored)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := list[0].Serialize(&out); err != nil {
+		return nil, fmt.Errorf("write a fake key: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
 // HoldPGP lets the mailbox of an address open what is sealed to an OpenPGP
 // key, armored, without passphrase, and gives its public part.
 func (n *Internet) HoldPGP(address string, secret []byte) (public []byte, err error) {
-	var list openpgp.EntityList
-	var out bytes.Buffer
-	// The people outside are no part of a module that is approved.
-	fips140.WithoutEnforcement(func() {
-		if list, err = openpgp.ReadArmoredKeyRing(bytes.NewReader(secret)); err == nil {
-			err = list[0].Serialize(&out)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read a fake key: %w", err)
+	if public, err = publicOf(secret); err != nil {
+		return nil, err
 	}
-	n.hold(address, func(h *holder) { h.pgp, h.public = append(list, h.pgp...), out.Bytes() })
-	return out.Bytes(), nil
+	n.hold(address, func(h *holder) {
+		h.secrets, h.public = append([][]byte{bytes.Clone(secret)}, h.secrets...), public
+	})
+	return bytes.Clone(public), nil
 }
 
 // HoldSMIME lets the mailbox of an address open what is sealed to a

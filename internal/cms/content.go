@@ -158,7 +158,7 @@ func (c *Content) Encrypt(w io.Writer, plaintext io.Reader) error {
 	var mac *gcmStream
 	var step func(buffer []byte, n int, last bool) []byte
 	if c.cipher == AES256GCM {
-		mac = c.gcm()
+		mac = c.gcm(c.Tail() != nil)
 		step = mac.encrypt
 	} else {
 		step = c.cbc()
@@ -182,7 +182,7 @@ func (c *Content) Encrypt(w io.Writer, plaintext io.Reader) error {
 			break
 		}
 	}
-	if mac != nil {
+	if mac != nil && !mac.known {
 		c.mu.Lock()
 		c.mac = mac.tag()
 		c.mu.Unlock()
@@ -246,14 +246,15 @@ type gcmStream struct {
 	counter cipher.Stream
 	hash    *ghash
 	mask    [gcmTag]byte
+	known   bool // the tag: the same plaintext (see same) has the same
 }
 
-func (c *Content) gcm() *gcmStream {
+func (c *Content) gcm(known bool) *gcmStream {
 	var key, first [aes.BlockSize]byte
 	c.block.Encrypt(key[:], key[:])
 	copy(first[:], c.iv)
 	first[aes.BlockSize-1] = 1
-	g := &gcmStream{hash: newGHASH(&key)}
+	g := &gcmStream{hash: newGHASH(&key), known: known}
 	c.block.Encrypt(g.mask[:], first[:])
 	first[aes.BlockSize-1] = 2
 	// The counter cannot run over into the nonce: see gcmLimit.
@@ -263,7 +264,9 @@ func (c *Content) gcm() *gcmStream {
 
 func (g *gcmStream) encrypt(buffer []byte, n int, _ bool) []byte {
 	g.counter.XORKeyStream(buffer[:n], buffer[:n])
-	g.hash.write(buffer[:n])
+	if !g.known {
+		g.hash.write(buffer[:n])
+	}
 	return buffer[:n]
 }
 

@@ -9,7 +9,6 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/asn1"
-	"math"
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/cryptobyte"
@@ -46,6 +45,9 @@ const mostVersion = 5
 // recipients, and the headers of a ciphertext in pieces.
 const overhead = 4 << 20
 
+// mostPlain bounds what a caller may allow; all of it is in memory.
+const mostPlain = 1 << 30
+
 var (
 	errNotForUs           = fault.New(fault.Refused, "no_decryption_key", "The message is not encrypted to any key that we have.")
 	errDecryption         = fault.New(fault.Refused, "decryption", "The message cannot be decrypted: it was damaged or altered on its way.")
@@ -59,12 +61,13 @@ var (
 // work gives the same error, so that nobody learns from it which part was
 // wrong (RFC 3218, and padding oracles of CBC).
 func Decrypt(message []byte, keys []Recipient, max int64) (*Decrypted, error) {
-	if max < 0 || max > math.MaxInt-overhead {
+	if max < 0 {
 		return nil, errTooLarge
 	}
 	// Pieces of a ciphertext can double it when they are small; those of real
 	// mail have a thousand octets and more.
-	der, err := ToDER(message, int(min(max+max/2, math.MaxInt-overhead))+overhead)
+	max = min(max, mostPlain)
+	der, err := ToDER(message, int(max+max/2+overhead))
 	if err != nil {
 		return nil, err
 	}

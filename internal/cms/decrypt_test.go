@@ -284,6 +284,7 @@ func TestBombs(t *testing.T) {
 		"too many recipients": {assembled(t, content, bytes.Repeat([]byte{0xa3, 0}, mostRecipients+1), text(1000)), "too_large"},
 		"all recipients us":   {assembled(t, content, bytes.Repeat(wrong, 10_000), text(1000)), "decryption"},
 		"no recipients":       {assembled(t, content, nil, text(1000)), "no_decryption_key"},
+		"over it, not for us": {sealed(t, AES256CBC, text(2000), everybody()["P-256"], WrapOptions{}), "too_large"},
 		"over the limit":      {sealed(t, AES256CBC, text(1001), to, WrapOptions{}), "too_large"},
 		"signed":              {enclose(tags.SEQUENCE, append(identifierDER(oidSignedData), 0xa0, 2, 0x30, 0), 0), "unsupported"},
 		"recipients cut off":  {assembled(t, content, info[:len(info)-1], text(1000)), "malformed"},
@@ -304,6 +305,32 @@ func TestBombs(t *testing.T) {
 	}
 	if _, err := Decrypt(whole, []Recipient{to}, -1); !errors.Is(err, errTooLarge) {
 		t.Error("a limit below nothing")
+	}
+}
+
+// Some entries may be damaged, and one of ours still be good; but nobody has us
+// try thousands.
+func TestSeveralEntriesForUs(t *testing.T) {
+	to := everybody()["P-256"]
+	content, err := NewContent(AES256GCM, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := content.RecipientInfo(to.Certificate, WrapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := bytes.Clone(info)
+	wrong[len(wrong)-1] ^= 1
+	for before := range mostAttempts + 1 {
+		message := assembled(t, content, append(bytes.Repeat(wrong, before), info...), text(10))
+		got, err := Decrypt(message, []Recipient{to}, 10)
+		if before < mostAttempts && (err != nil || !bytes.Equal(got.Plain, text(10))) {
+			t.Errorf("after %d wrong entries: %v", before, err)
+		}
+		if before == mostAttempts && err != error(errDecryption) {
+			t.Errorf("after %d wrong entries: %+v, %v", before, got, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ psql                postgresql-client
 postfix             postfix
 gpg                 gnupg
 openssl             openssl
+kzonecheck          knot-dnssecutils
 cmsutil             libnss3-tools
 slapd               slapd
 ldapsearch          ldap-utils

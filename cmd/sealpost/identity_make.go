@@ -93,6 +93,9 @@ func (e *environment) made(core *app.Core, o account.Org, d identity.Detail, ver
 		}
 		p.linef("%s the %s key %s of %s.\n", verb, kindName(r.Kind), r.ID, r.Address)
 		r.tell(p)
+		if r.State == identity.Active && r.Replaces != "" {
+			p.linef("\n%s retires: it opens old mail and signs no more.", r.Replaces)
+		}
 		if r.State == identity.Active && r.Kind == policy.PGP {
 			p.linef("\nKeep its revocation where the key cannot be lost with it: sealpost identity revocation %s", r.ID)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
@@ -350,4 +352,21 @@ func derOf(tag byte, parts ...[]byte) []byte {
 	default:
 		return append([]byte{tag, 0x82, byte(n >> 8), byte(n)}, body...)
 	}
+}
+
+// FuzzIterations looks through anything without a panic, soon, and refuses by
+// its own word alone.
+func FuzzIterations(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(derOf(0x30, derOf(0x04, []byte("salt")), derOf(0x02, []byte{8, 0})))
+	f.Add(derOf(0x30, derOf(0x04, []byte("salt")), derOf(0x02, []byte{0, 0xff, 0xff, 0xff, 0xff})))
+	f.Add(bytes.Repeat([]byte{0x30, 0x80}, 100))
+	f.Add(bytes.Repeat([]byte{0x04, 0x02}, 100))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		err := identity.BoundIterations(data)
+		var refusal *fault.Fault
+		if err != nil && (!errors.As(err, &refusal) || refusal.Reason != "too_large") {
+			t.Errorf("%v", err)
+		}
+	})
 }

@@ -233,13 +233,17 @@ func boundIterations(der []byte) error {
 				return fault.New(fault.Refused, openpgp.TooLarge, "The file asks for too many iterations of its passphrase. Export it anew with fewer.")
 			}
 			salt = tag == asn1.OCTET_STRING
-			if p.depth < 20 && (salt || tag&0x20 != 0) {
+			if p.depth < 20 && (tag&0x20 != 0 || salt && isSequence(body)) {
 				todo = append(todo, part{body, p.depth + 1})
 			}
 		}
 	}
 	return nil
 }
+
+// isSequence tells the octet strings that hold further parts from salts and
+// ciphertext.
+func isSequence(in cryptobyte.String) bool { return in.SkipASN1(asn1.SEQUENCE) && in.Empty() }
 
 func tooMany(integer []byte) bool {
 	integer = bytes.TrimLeft(integer, "\x00")

@@ -1,0 +1,4 @@
+package identity
+
+// BoundIterations is for fuzzing.
+var BoundIterations = boundIterations

@@ -127,6 +127,9 @@ func blocks(data []byte, max int) (packets [][]byte, kinds []string, err error) 
 		if d == nil {
 			break
 		}
+		if d.kind == "SIGNED MESSAGE" { // cleartext signatures (section 7)
+			return nil, nil, refuse(Unsupported)
+		}
 		body, err := io.ReadAll(d.body)
 		if err != nil {
 			return nil, nil, refuse(Malformed).Because(err)

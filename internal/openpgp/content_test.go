@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/ProtonMail/go-crypto/openpgp/s2k"
 	"pgregory.net/rapid"
+
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // TestOneContent: the same octets every time, for whomever, and each recipient
@@ -229,4 +233,65 @@ func TestRenewAndRevoke(t *testing.T) {
 	}
 	s := must(Generate(V4Curve25519, "", address(t, "a@example.org"), now, time.Time{}))(t)
 	wants(t, s.Public().Judge(address(t, "a@example.org"), now.Add(100*year)), "")
+}
+
+// TestPassphrases: what another program locked, as old and new ones do it, and
+// a lock that would take all memory to open.
+func TestPassphrases(t *testing.T) {
+	for name, c := range map[string]struct {
+		profile Profile
+		mode    s2k.Mode
+	}{"iterated": {V4Curve25519, s2k.IteratedSaltedS2K}, "argon2": {V6Curve25519, s2k.Argon2S2K}} {
+		s := generate(t, c.profile)
+		config := &packet.Config{S2KConfig: &s2k.Config{S2KMode: c.mode,
+			Argon2Config: &s2k.Argon2Config{NumberOfPasses: 3, DegreeOfParallelism: 4, Memory: 1 << 16}}}
+		if c.profile == V6Curve25519 {
+			config.AEADConfig = &packet.AEADConfig{}
+		}
+		if err := library(func() error { return packet.EncryptPrivateKeys(s.parts, []byte("open sesame"), config) }); err != nil {
+			t.Fatal(err)
+		}
+		locked := s.Bytes().Reveal()
+		back, err := ReadSecret(locked, private.NewBytes([]byte("open sesame")))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, _, err := back.SignDetached(strings.NewReader(body), now); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, err = ReadSecret(locked, private.NewBytes([]byte("open, sesame")))
+		wants(t, err, WrongPassphrase)
+		if c.mode != s2k.Argon2S2K {
+			continue
+		}
+		// Three passes, four lanes, 2^16 KiB, behind the salt.
+		for octet, value := range map[int]byte{0: 17, 2: 19} {
+			at := bytes.Index(locked, []byte{3, 4, 16})
+			if at < 17 || locked[at-17] != 4 {
+				t.Fatalf("%s: parameters not found", name)
+			}
+			costly := bytes.Clone(locked)
+			costly[at+octet] = value
+			_, err = ReadSecret(costly, private.NewBytes([]byte("open sesame")))
+			wants(t, err, TooLarge)
+		}
+	}
+}
+
+// TestForOneAddress: what is published for one address names no other.
+func TestForOneAddress(t *testing.T) {
+	m := newMaker(t, now.Add(-year))
+	m.alice().id("<private@example.com>").cert("<private@example.com>", hashSHA256, m.created).encryption(t)
+	k := oneKey(t, m.out).For(address(t, "Alice@example.org"))
+	text, err := k.Armor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := oneKey(t, []byte(text))
+	wants(t, cut.Judge(address(t, "alice@example.org"), now), "")
+	wants(t, cut.Judge(address(t, "private@example.com"), now), WrongAddress)
+	if bytes.Contains(cut.Bytes(), []byte("private")) {
+		t.Error("it names the other address")
+	}
 }

@@ -3,6 +3,7 @@ package openpgp
 import (
 	"bytes"
 	"compress/flate"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,21 @@ func TestShapesOfMessages(t *testing.T) {
 	}
 }
 
+// TestBombIsNotInflated: the bound is on memory, not only on what is given.
+func TestBombIsNotInflated(t *testing.T) {
+	bomb := deflated(deflated(literal(make([]byte, 256<<20))))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Open(bomb, nil, nil, now, 1<<20)
+	runtime.ReadMemStats(&after)
+	wants(t, err, TooLarge)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 32<<20 {
+		t.Errorf("%d octets were allocated", used)
+	}
+	_, err = Open([]byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nHello.\n-----BEGIN PGP SIGNATURE-----\n"), nil, nil, now, 1000)
+	wants(t, err, Unsupported)
+}
+
 // TestOpensGCM: SEIPDv2 as go-crypto writes it, in another mode and with
 // partial lengths.
 func TestOpensGCM(t *testing.T) {
@@ -218,7 +234,7 @@ func TestNoDowngrade(t *testing.T) {
 }
 
 func TestTrialsAreBounded(t *testing.T) {
-	s, c := generate(t, V4RSA3072), must(NewContent(false))(t)
+	s, c := generate(t, V4Curve25519), must(NewContent(false))(t)
 	message := sealed(t, c, s.Public(), []byte(body))
 	hidden := must(c.KeyPacket(s.Public(), now))(t)
 	p, _, err := nextPacket(hidden)
@@ -309,6 +325,14 @@ func TestOddSignatures(t *testing.T) {
 		if got[0].Status != c.want {
 			t.Errorf("%s: %s, not %s", name, got[0].Status, c.want)
 		}
+	}
+	m := newMaker(t, now.Add(-year))
+	m.body = rsaBody(1024, 65537)
+	weak := oneKey(t, appendPacket(nil, raw{tagPublicKey, m.body}))
+	m.out = nil
+	m.signature(0x00, hashSHA256, now, []byte(body))
+	if got := must(VerifyDetached(strings.NewReader(body), m.out, []Key{weak}, now))(t)[0]; got.Status != SignatureUnsupported || got.Fingerprint != weak.Fingerprint() {
+		t.Errorf("by a weak key: %+v", got)
 	}
 	for name, data := range map[string][]byte{"nothing": nil, "literal": literal([]byte("x")), "text": []byte("hello"), "padding": raw2(tagPadding, "x")} {
 		_, err := VerifyDetached(strings.NewReader(body), data, nil, now)

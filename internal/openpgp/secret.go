@@ -115,8 +115,12 @@ func secondsUntil(from, to time.Time) (uint32, error) {
 	return uint32(s), nil
 }
 
-// maxArgon2 is 2^maxArgon2 KiB of memory, 256 MiB, that a passphrase may cost.
-const maxArgon2 = 18
+// What a passphrase may cost by Argon2: 2^maxArgon2 KiB, that is 256 MiB, and
+// so many passes over them.
+const (
+	maxArgon2 = 18
+	maxPasses = 16
+)
 
 // ReadSecret reads one secret key, armored or binary, and unlocks it.
 func ReadSecret(data []byte, passphrase private.Bytes) (*Secret, error) {
@@ -144,7 +148,10 @@ func ReadSecret(data []byte, passphrase private.Bytes) (*Secret, error) {
 	for _, p := range groups[0].subs {
 		heads = append(heads, p.head)
 	}
-	return s, s.unlock(heads, passphrase)
+	if err := s.unlock(heads, passphrase); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Secret) unlock(heads []raw, passphrase private.Bytes) error {
@@ -153,9 +160,13 @@ func (s *Secret) unlock(heads []raw, passphrase private.Bytes) error {
 		if err != nil || part == nil {
 			continue // a subkey of an algorithm that is not supported
 		}
-		if s.k.part(pub) && !costly(p.body, pub) {
-			s.parts = append(s.parts, part)
+		if !s.k.part(pub) {
+			continue
 		}
+		if costly(p.body, pub) {
+			return refuse(TooLarge)
+		}
+		s.parts = append(s.parts, part)
 	}
 	err := library(func() error { return packet.DecryptPrivateKeys(s.parts, passphrase.Reveal()) })
 	if err != nil {
@@ -173,7 +184,7 @@ func (k *key) part(pub *packet.PublicKey) bool {
 	return is(k.primary) || slices.ContainsFunc(k.subs, func(s subkey) bool { return is(s.pub) })
 }
 
-// costly reports whether unlocking would take more memory than allowed
+// costly reports whether unlocking would take more than that
 // (Argon2, RFC 9580 section 3.7.1.4). go-crypto keeps the number to itself.
 func costly(body []byte, pub *packet.PublicKey) bool {
 	var w writer
@@ -195,8 +206,11 @@ func costly(body []byte, pub *packet.PublicKey) bool {
 	if pub.Version == 6 {
 		at += 2
 	}
-	const memoryAt = 1 + 16 + 2 // kind, salt, passes, parallelism
-	return len(body) > at && body[at] == 4 && (len(body) <= at+memoryAt || body[at+memoryAt] > maxArgon2)
+	if len(body) <= at || body[at] != 4 {
+		return false
+	}
+	const passesAt, memoryAt = 17, 19 // after kind and salt; parallelism is between
+	return len(body) <= at+memoryAt || body[at+passesAt] > maxPasses || body[at+memoryAt] > maxArgon2
 }
 
 // Public is the public key.

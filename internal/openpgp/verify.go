@@ -91,6 +91,8 @@ func prepare(body []byte, signers []Key) *pending {
 		p.out.Status = SignatureUnsupported
 	case !p.find(signers):
 		p.out.Status = SignatureUnknownKey
+	case p.key.problem != "" || p.by.problem != "":
+		p.out.Status = SignatureUnsupported
 	default:
 		p.hash()
 	}
@@ -101,6 +103,10 @@ func (p *pending) find(signers []Key) bool {
 	for _, k := range signers {
 		if k.k == nil {
 			continue
+		}
+		if k.k.problem != "" && p.sig.CheckKeyIdOrFingerprint(k.k.primary) { // nothing more of it was read
+			p.key, p.out.Fingerprint = k.k, k.Fingerprint()
+			return true
 		}
 		for _, s := range k.k.signers() {
 			if p.sig.CheckKeyIdOrFingerprint(s.pub) {
@@ -134,8 +140,6 @@ func (p *pending) verdict(at time.Time) Signature {
 	switch {
 	case err != nil || p.sig.Version != p.by.pub.Version || made.After(at) || lapsedSignature(p.sig, at):
 		p.out.Status = SignatureInvalid
-	case p.key.problem != "" || p.by.problem != "":
-		p.out.Status = SignatureUnsupported
 	default:
 		p.out.Status = p.signer(made)
 	}

@@ -307,7 +307,7 @@ func TestSecureDNS(t *testing.T) {
 
 	w.check(t, w.from(t, OPENPGPKEY, "a@signed.example"), policy.PGP, policy.Confirmed, key)
 	w.check(t, w.from(t, OPENPGPKEY, "cora@pgp-curve.example"), policy.PGP, policy.Confirmed, w.net.PGPKey("cora@pgp-curve.example"))
-	for usage := range 4 {
+	for _, usage := range []int{1, 3} {
 		a := w.from(t, SMIMEA, fmt.Sprintf("usage%d@signed.example", usage))
 		w.check(t, a, policy.SMIME, policy.Confirmed, der)
 		if a.Findings[0].Usage != usage {
@@ -318,7 +318,8 @@ func TestSecureDNS(t *testing.T) {
 	for to, source := range map[string]string{
 		"a@plain.example": OPENPGPKEY, "A@signed.example": OPENPGPKEY, "garbage@signed.example": OPENPGPKEY,
 		"alias@signed.example": OPENPGPKEY, "a@island.example": OPENPGPKEY,
-		"digest@signed.example": SMIMEA, "spki@signed.example": SMIMEA, "usage4@signed.example": SMIMEA, "nobody@signed.example": SMIMEA,
+		"digest@signed.example": SMIMEA, "spki@signed.example": SMIMEA, "usage0@signed.example": SMIMEA, "usage2@signed.example": SMIMEA,
+		"usage4@signed.example": SMIMEA, "nobody@signed.example": SMIMEA,
 	} {
 		if a := w.from(t, source, to); !a.Absent || len(a.Findings) != 0 || a.Word != "" {
 			t.Errorf("%s: %+v", to, a)

@@ -96,12 +96,13 @@ func keyOf(rr dns.RR) (Finding, bool) {
 	return Finding{Kind: policy.PGP, Data: data}, true
 }
 
-// certificateOf reads an SMIMEA record. Only a whole certificate can be sealed
-// to; a record that matches a digest or a public key names a certificate that
-// nobody has sent.
+// certificateOf reads an SMIMEA record. Only a person's own certificate, and
+// only a whole one, can be sealed to: usages 0 and 2 hold that of an authority
+// (RFC 6698 section 2.1.1), and a record that matches a digest or a public key
+// names a certificate that nobody has sent.
 func certificateOf(rr dns.RR) (Finding, bool) {
 	record, ok := rr.(*dns.SMIMEA)
-	if !ok || record.Selector != 0 || record.MatchingType != 0 || record.Usage > 3 || len(record.Certificate) > hex.EncodedLen(maxKey) {
+	if !ok || record.Selector != 0 || record.MatchingType != 0 || record.Usage != 1 && record.Usage != 3 || len(record.Certificate) > hex.EncodedLen(maxKey) {
 		return Finding{}, false
 	}
 	der, err := hex.DecodeString(record.Certificate)

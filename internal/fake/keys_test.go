@@ -89,7 +89,7 @@ func TestMailboxesOpenWhatIsSealed(t *testing.T) {
 			t.Fatalf("%s: %q by %q, %v", m.To, got.Raw, got.By, err)
 		}
 		_, page := fetch(t, "GET", fmt.Sprintf("%s/mail/%d", n.MailboxesURL, m.N), "")
-		for _, want := range []string{"<h1>Your results</h1>", "The culture is negative.", by, "As it travelled"} {
+		for _, want := range []string{"<h1>Your results</h1>", "The culture is negative.", by, "As it traveled"} {
 			if !strings.Contains(page, want) {
 				t.Errorf("%s: no %q on the page", m.To, want)
 			}

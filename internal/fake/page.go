@@ -96,7 +96,7 @@ func (n *Internet) shown(r *http.Request, m Message) (raw []byte, opened Opened,
 	return opened.Raw, opened, true
 }
 
-// ciphertext is the beginning of what travelled.
+// ciphertext is the beginning of what traveled.
 func ciphertext(raw []byte) string {
 	_, body, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
 	const limit = 1200
@@ -280,7 +280,7 @@ h2 { font-size: 1rem; margin: 1.5rem 0 .5rem }
 {{else if .Sealed}}<p class="sealed">Sealed to a key, and not opened here: only the sealed text is shown.</p>{{end}}
 {{if and .Sealed (not .OpenedBy)}}{{else if .Found}}<div class="text">{{range .Text}}{{if .URL}}<a href="{{.URL}}" rel="noreferrer">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</div>
 {{else}}<p>This mail has no text part.</p>{{end}}
-{{if .Ciphertext}}<h2>As it travelled</h2>
+{{if .Ciphertext}}<h2>As it traveled</h2>
 <pre class="sealed-text">{{.Ciphertext}}</pre>{{end}}
 <p>{{if .HTML}}<a href="/mail/{{.N}}/html">Show it as designed</a> · {{end}}<a href="/mail/{{.N}}/source">Source of this mail</a></p>
 </main>

@@ -29,6 +29,10 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.seals {
+		fmt.Fprintln(out, machine())
+		return compareSeals(ctx, o, dir, out)
+	}
 	fmt.Fprintf(out, "%s · %d messages of %d octets a round, %d sessions, %s, TLS to one sink\n",
 		machine(), o.messages, o.size, o.sessions, connections(o))
 	results := map[string][]round{}

@@ -46,6 +46,7 @@ type options struct {
 	binary  string
 	dir     string
 	profile string
+	seals   bool
 	keep    bool
 }
 
@@ -99,6 +100,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.binary, "sealpost", "bin/sealpost", "program to measure")
 	f.StringVar(&o.dir, "dir", os.TempDir(), "folder for temporary files; not on a memory disk")
 	f.StringVar(&o.profile, "profile", "", "run Sealpost inside this command, write CPU and heap profiles to this folder and say where the time goes")
+	f.BoolVar(&o.seals, "seals", false, "measure only what sealing to recipients' own keys costs beside tls")
 	f.BoolVar(&o.keep, "keep", false, "keep the temporary folder, with the logs of the servers")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -111,7 +113,7 @@ func parse(args []string) (options, error) {
 	case o.only != "" && o.only != sealpostName && o.only != postfixName:
 		return o, fmt.Errorf("-only is %q or %q", sealpostName, postfixName)
 	}
-	if o.profile != "" {
+	if o.profile != "" || o.seals {
 		o.only = sealpostName
 	}
 	return o, nil

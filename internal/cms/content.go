@@ -243,7 +243,7 @@ func (c *Content) cbc() func(buffer []byte, n int, last bool) []byte {
 // together of AES in counter mode and our own GHASH so that it streams. It only
 // encrypts: what is decrypted must not be seen before the tag is proved. Here
 // is no GCM of a validated module, which FIPS 140-3 asks for, and
-// GODEBUG=fips140=only cannot notice: CBC is the approved way to seal.
+// GODEBUG=fips140=only cannot notice: where it matters, content is sealed in CBC.
 type gcmStream struct {
 	counter cipher.Stream
 	hash    *ghash

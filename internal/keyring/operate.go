@@ -1,10 +1,12 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,19 +34,15 @@ type Filter struct {
 // List gives the organization's own entries, oldest first, and whether there
 // are more. For db.System it gives the shared ones.
 func (k *Keyring) List(ctx context.Context, org id.ID, f Filter) (entries []Entry, more bool, err error) {
+	if !f.Address.IsZero() {
+		return k.listAddress(ctx, org, f)
+	}
 	query, args := `SELECT `+columns+` FROM keyring_entries WHERE org_id = ? AND id > ?`, []any{org, f.After}
 	if f.State != "" {
 		query, args = query+" AND state = ?", append(args, string(f.State))
 	}
 	if f.Kind != "" {
 		query, args = query+" AND kind = ?", append(args, string(f.Kind))
-	}
-	if !f.Address.IsZero() {
-		hmac, err := k.d.Custody.Index(org, addressLabel, f.Address.Normal())
-		if err != nil {
-			return nil, false, err
-		}
-		query, args = query+" AND address_hmac = ?", append(args, hmac)
 	}
 	limit := max(f.Limit, 1)
 	err = k.d.DB.Read(ctx, org, func(tx *db.Tx) error {
@@ -65,6 +63,26 @@ func (k *Keyring) List(ctx context.Context, org id.ID, f Filter) (entries []Entr
 		return nil
 	})
 	return entries, more, err
+}
+
+// listAddress lists the few entries of one address. They are picked out here:
+// told to sort by id, SQLite would walk through all ids.
+func (k *Keyring) listAddress(ctx context.Context, org id.ID, f Filter) (entries []Entry, more bool, err error) {
+	rows, err := k.rows(ctx, org, f.Address)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.SortFunc(rows, func(a, b *row) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	for _, r := range rows {
+		if bytes.Compare(r.ID[:], f.After[:]) <= 0 || f.State != "" && r.State != f.State || f.Kind != "" && r.Kind != f.Kind {
+			continue
+		}
+		if len(entries) == max(f.Limit, 1) {
+			return entries, true, nil
+		}
+		entries = append(entries, r.Entry)
+	}
+	return entries, false, nil
 }
 
 // Change is one line of an entry's history.

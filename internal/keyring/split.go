@@ -105,13 +105,13 @@ func splitArmor(text []byte) (all []piece) {
 		}
 		found = true
 		block := text[i:]
-		j := bytes.Index(block, armorEnd)
-		if j < 0 {
+		inner, rest, ends := bytes.Cut(block[len(armorKey):], armorEnd)
+		if !ends {
 			return append(all, keyPieces(block)...)
 		}
-		whole := block[:j+len(armorEnd)]
-		text = block[len(whole):]
-		if packets, ok := dearmor(whole[len(armorKey):j]); ok {
+		text = rest
+		whole := block[:len(block)-len(rest)]
+		if packets, ok := dearmor(inner); ok {
 			all = append(all, splitPackets(packets)...)
 		} else {
 			all = append(all, keyPieces(whole)...)

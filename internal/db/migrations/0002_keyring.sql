@@ -35,6 +35,7 @@ CREATE TABLE keyring_entries (
 CREATE UNIQUE INDEX keyring_entries_same ON keyring_entries (org_id, address_hmac, kind, fingerprint_hmac);
 CREATE UNIQUE INDEX keyring_entries_active ON keyring_entries (org_id, address_hmac, kind) WHERE state = 'active';
 CREATE INDEX keyring_entries_list ON keyring_entries (org_id, id);
+CREATE INDEX keyring_entries_kind ON keyring_entries (org_id, kind, id);
 CREATE INDEX keyring_entries_state ON keyring_entries (org_id, state, id);
 
 -- Which sources show an entry, and what the way it came from there proves.

@@ -192,6 +192,11 @@ func envelopeHeader(h mail.Header) (outer, record []byte) {
 
 // payloadHeader is the header of the cryptographic payload: all fields of the
 // message's own, and behind them what is added. It ends with the empty line.
+//
+// A message that its sender's program signed cannot take the fields into the
+// signed part, where RFC 9788 looks for them. They stand on the multipart/signed
+// itself: programs that know the older draft find them there, and the others
+// show the sender's signature, which a multipart in between would hide.
 func payloadHeader(h mail.Header, hp protection, added []byte) []byte {
 	var out []byte
 	typed := false

@@ -37,7 +37,9 @@ func Sealed(h mail.Header, body io.Reader) bool {
 		return strings.EqualFold(params["protocol"], "application/pgp-encrypted") &&
 			untransferred(h) && sealedByPGP(params["boundary"], body)
 	case "application/pkcs7-mime", "application/x-pkcs7-mime":
-		return sealedBySMIME(transferDecoded(h, body))
+		// KindOf reads to the end: nothing may be missing or stand behind it.
+		kind := cms.KindOf(transferDecoded(h, body))
+		return kind == cms.KindEnveloped || kind == cms.KindAuthEnveloped
 	}
 	return false
 }
@@ -83,60 +85,6 @@ var errNotSealed = errors.New("seal: not an encrypted message")
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errNotSealed }
-
-// sealedBySMIME wants one enveloped CMS structure and nothing behind it.
-func sealedBySMIME(der io.Reader) bool {
-	whole := &edges{r: der}
-	kind := cms.KindOf(whole)
-	if kind != cms.KindEnveloped && kind != cms.KindAuthEnveloped {
-		return false
-	}
-	if _, err := io.Copy(io.Discard, whole); err != nil {
-		return false
-	}
-	return whole.complete()
-}
-
-// edges remembers the first and the last octets of what passes.
-type edges struct {
-	r     io.Reader
-	n     int64
-	first []byte // up to 10
-	last  []byte // up to 2
-}
-
-func (e *edges) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	e.n += int64(n)
-	e.first = append(e.first, p[:min(n, 10-len(e.first))]...)
-	tail := append(e.last, p[max(0, n-2):n]...)
-	e.last = append([]byte(nil), tail[max(0, len(tail)-2):]...)
-	return n, err
-}
-
-// complete reports whether the length of the outermost BER element is that of
-// the whole (X.690 section 8.1.3).
-func (e *edges) complete() bool {
-	if len(e.first) < 2 {
-		return false
-	}
-	length, size := e.first[1], int64(2)
-	switch {
-	case length == 0x80:
-		return bytes.Equal(e.last, []byte{0, 0})
-	case length < 0x80:
-		return e.n == size+int64(length)
-	}
-	more := int(length & 0x7f)
-	if more > 7 || len(e.first) < 2+more {
-		return false
-	}
-	var content int64
-	for _, b := range e.first[2 : 2+more] {
-		content = content<<8 | int64(b)
-	}
-	return e.n == size+int64(more)+content
-}
 
 // sealedByPGP wants the two parts of RFC 3156 section 4, the close delimiter,
 // and nothing to read around them.

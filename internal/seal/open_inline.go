@@ -43,13 +43,17 @@ func (op *opener) inline(p mail.Part) step {
 	return step{}
 }
 
+// oldCharsets are believed when the text is no UTF-8. Nothing else that stands
+// in the mail goes into the header made here.
+var oldCharsets = map[string]bool{"iso-8859-1": true, "iso-8859-2": true, "iso-8859-15": true, "windows-1252": true}
+
 // inlineText makes a part of what was in the armor. It is text and nothing
 // else, whatever it looks like.
 func (op *opener) inlineText(p mail.Part, plain []byte, layer int) step {
 	op.find("inline")
 	header := "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-	if bytes.HasPrefix(bytes.ToLower([]byte(p.Params["charset"])), []byte("iso-8859-")) && !utf8.Valid(plain) {
-		header = strings.Replace(header, "utf-8", p.Params["charset"], 1)
+	if charset := strings.ToLower(p.Params["charset"]); oldCharsets[charset] && !utf8.Valid(plain) {
+		header = strings.Replace(header, "utf-8", charset, 1)
 	}
 	inner, err := mail.ReadPart(append([]byte(header), canonical(plain)...))
 	if err != nil {

@@ -147,6 +147,8 @@ var openedMails = []openedMail{
 	{"smime-signed-list-footer", Doubted, none, none, some, "part_signed", openSecret, usual},
 	{"inline-encrypted-signed", Proved, all, all, all, "", openSecret, usual},
 	{"inline-signed", Proved, none, none, all, "", "\n- and a dash", usual},
+	{"inline-latin1", Proved, all, all, all, "", "Größe: 4", usual},
+	{"inline-charset", Proved, all, all, all, "", "<p>" + openSecret, usual},
 	{"inline-among-text", Doubted, none, none, none, "not_signed armor_in_text", "BEGIN PGP MESSAGE", usual},
 
 	// EFAIL, sections 4 and 5.
@@ -193,6 +195,8 @@ var openedMails = []openedMail{
 	{"fired-signed-around", Doubted, all, none, all, "signature_outside no_integrity", openSecret, "My idea"},
 	{"fired-other-mail", Doubted, none, none, none, "signature_invalid", lie, account},
 	{"fired-two-types", Doubted, none, none, none, "not_signed ambiguous_structure", "", account},
+	{"fired-two-types-signed", Doubted, none, none, none, "not_signed ambiguous_structure", "", account},
+	{"fired-two-encodings", Doubted, none, none, none, "not_signed ambiguous_structure", "", account},
 	{"fired-epilogue", Proved, none, none, all, "", appointment, account},
 	{"fired-armor-header", Doubted, none, none, none, "not_signed armor_in_text", lie, account},
 
@@ -273,6 +277,9 @@ func keepsApart(t *testing.T, o *Opened) {
 		}
 		if part.Withheld != "" && given != "" {
 			t.Errorf("part %s is withheld (%s) and given", part.Path, part.Withheld)
+		}
+		if part.HTML.Reveal() != "" && slices.ContainsFunc(part.Layers, func(i int) bool { return o.Layers[i].Inline }) {
+			t.Errorf("part %s is HTML, and was text", part.Path)
 		}
 		if part.HTML.Reveal() != "" && part.Text.Reveal() != "" {
 			t.Errorf("part %s has two forms", part.Path)

@@ -45,6 +45,8 @@ func honest() map[string]string {
 		"smime-compressed":              h + p7m("compressed-data", compressed(deflated(text(secret)))),
 		"inline-encrypted-signed":       h + text(armored(secret+"\r\n", "--encrypt", "-r", bob, "--sign", "-u", alice)),
 		"inline-signed":                 h + text(armored(secret+"\r\n- and a dash\r\n", "--clearsign", "-u", alice)),
+		"inline-latin1":                 h + fields("Content-Type: text/plain; charset=ISO-8859-1", "", armored("Gr\xf6\xdfe: 4\r\n", "--encrypt", "-r", bob, "--sign", "-u", alice)),
+		"inline-charset":                h + fields("Content-Type: text/plain; charset*=utf-8''iso-8859-1%0d%0aContent-Type:%20text/html", "", armored("<p>"+secret+"</p>\xff\r\n", "--encrypt", "-r", bob, "--sign", "-u", alice)),
 		"inline-among-text":             h + text("See below.\r\n\r\n"+armored(secret, "--encrypt", "-r", bob)),
 		"pgp-other-recipient":           h + pgpMIME(armored(both, "--encrypt", "-r", mallory)),
 		"pgp-signed-unix-line-ends":     strings.ReplaceAll(h+pgpSigned(both, alice), "\r\n", "\n"),
@@ -176,6 +178,8 @@ func fired() map[string]string {
 		"fired-signed-around":      head(malloryFrom, "My idea") + smimeSigned(cbc(text(secret)), "mallory"),
 		"fired-other-mail":         h + strings.Replace(good, text(signed), text(lie), 1),
 		"fired-two-types":          h + "Content-Type: text/plain\r\n" + good,
+		"fired-two-types-signed":   h + strings.Replace(good, "\r\n\r\n", "\r\nContent-Type: text/plain\r\n\r\n"+lie+"\r\n", 1),
+		"fired-two-encodings":      h + strings.Replace(p7m("signed-data", cms(text(signed), append(signer("alice"), "-nodetach")...)), "\r\n\r\n", "\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", 1),
 		"fired-epilogue":           h + good + lie + "\r\n",
 		"fired-armor-header":       h + text(strings.Replace(armored(signed+"\r\n", "--clearsign", "-u", alice), "Hash: ", "Comment: "+lie+"\r\nHash: ", 1)),
 	}

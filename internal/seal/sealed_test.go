@@ -128,6 +128,7 @@ func TestSealedIsNotTakenIn(t *testing.T) {
 		"another protocol":           strings.Replace(with(func(_, _, _, _ *string) {}), "protocol=\"application/pgp-encrypted\"", "protocol=\"application/x\"", 1),
 		"no boundary":                strings.Replace(with(func(_, _, _, _ *string) {}), "boundary=", "b=", 1),
 		"two types":                  "Content-Type: text/plain\r\n" + with(func(_, _, _, _ *string) {}),
+		"two types, the other way":   strings.Replace(with(func(_, _, _, _ *string) {}), "\r\n\r\n", "\r\nContent-Type: text/plain\r\n\r\n", 1),
 		"a transfer encoding":        "Content-Transfer-Encoding: base64\r\n" + with(func(_, _, _, _ *string) {}),
 		"multipart/signed":           strings.Replace(with(func(_, _, _, _ *string) {}), "multipart/encrypted", "multipart/signed", 1),
 		"S/MIME, signed":             f.signedMail,

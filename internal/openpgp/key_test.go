@@ -365,6 +365,7 @@ func TestBoundedTime(t *testing.T) {
 	wants(t, err, TooLarge)
 	_, err = ReadKeys(many.out)
 	wants(t, err, TooLarge)
+	wants(t, oneKey(t, ids.out).Judge(address(t, "alice@example.org"), now), "")
 	wants(t, oneKey(t, own.out).Judge(address(t, "alice@example.org"), now), "")
 	wants(t, oneKey(t, foreign.out).Judge(address(t, "alice@example.org"), now), "")
 }
@@ -412,4 +413,30 @@ func TestSecretsNeverPrint(t *testing.T) {
 			t.Errorf("%T shows %s", v, all)
 		}
 	}
+}
+
+// TestOperationsAreBounded: signatures forged with care, so that only the
+// public-key operation tells, are tried a few times and no more.
+func TestOperationsAreBounded(t *testing.T) {
+	forge := func(m *maker, text string, n int) {
+		for i := range n {
+			m.cert(text, hashSHA256, now.Add(-year).Add(time.Duration(i)*time.Second))
+			m.out[len(m.out)-1] ^= 1
+		}
+	}
+	one := newMaker(t, now.Add(-year))
+	one.alice().encryption(t).id("Al")
+	forge(one, "Al", 2000)
+	r := reader{operations: maxOperations}
+	keys := must(r.keys(must(r.split(one.out))(t)))(t)
+	wants(t, keys[0].Judge(address(t, "alice@example.org"), now), "")
+	if used := maxOperations - r.operations; used > 2+maxTries {
+		t.Errorf("%d signatures were verified", used)
+	}
+	all := newMaker(t, now.Add(-year))
+	for i := range maxUserIDs {
+		forge(all.id(fmt.Sprint(i)), fmt.Sprint(i), 20)
+	}
+	_, err := ReadKeys(all.out)
+	wants(t, err, TooLarge)
 }

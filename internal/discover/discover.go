@@ -81,7 +81,8 @@ type Finding struct {
 type Answer struct {
 	Source   string
 	Findings []Finding
-	Absent   bool   // the source says for certain that it has nothing
+	Absent   bool   // the source has nothing
+	Certain  bool   // and proves that: it said so itself, over HTTPS, TLS or by DNSSEC
 	Word     string // why it could not be asked; empty where it could
 	Took     time.Duration
 	Until    time.Time // how long this answer may be believed
@@ -248,9 +249,17 @@ func (s *Sources) failing(a Answer) Answer {
 	return a
 }
 
-// absent is the certain answer that there is nothing.
+// absent is the answer that there is nothing, as far as one can see: where
+// plain DNS names no host, somebody on the way may have said so.
 func (s *Sources) absent(believe time.Duration) Answer {
 	return Answer{Absent: true, Until: s.clock.Now().Add(clamp(believe))}
+}
+
+// denied is the source's own word that it has nothing.
+func (s *Sources) denied(believe time.Duration) Answer {
+	a := s.absent(believe)
+	a.Certain = true
+	return a
 }
 
 func clamp(d time.Duration) time.Duration { return min(max(d, believeLeast), believeMost) }
@@ -269,7 +278,7 @@ func (s *Sources) fetchKey(ctx context.Context, url string, proof policy.Tier) (
 	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: s.limit})
 	if err != nil {
 		if fetch.Code(err) == 404 {
-			return s.absent(believeAbsent), nil
+			return s.denied(believeAbsent), nil
 		}
 		return Answer{Word: fetch.Word(err)}, err
 	}

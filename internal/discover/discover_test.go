@@ -137,6 +137,36 @@ func TestWKD(t *testing.T) {
 	}
 }
 
+// TestWhoProvesThatThereIsNothing: where only plain DNS says so, somebody on
+// the way may have said it.
+func TestWhoProvesThatThereIsNothing(t *testing.T) {
+	w := start(t, func(n *fake.Internet, d *Deps) {
+		for domain, o := range map[string]fake.WKDOptions{"advanced.example": {}, "direct.example": {Direct: true}} {
+			if err := n.PutWKD(domain, "a", n.PGPKey("cora@pgp-curve.example"), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.SetSecure("signed.example", true)
+		n.SetOPENPGPKEY("a@signed.example", n.PGPKey("cora@pgp-curve.example"))
+	})
+	for _, tc := range []struct {
+		source, to string
+		certain    bool
+	}{
+		{WKD, "b@advanced.example", true}, {WKD, "b@direct.example", false}, {WKD, "b@modern.example", false},
+		{OPENPGPKEY, "b@signed.example", true}, {OPENPGPKEY, "b@modern.example", false},
+	} {
+		if a := w.from(t, tc.source, tc.to); !a.Absent || a.Certain != tc.certain {
+			t.Errorf("%s of %s: %+v", tc.source, tc.to, a)
+		}
+	}
+	for source, to := range map[string]string{WKD: "a@advanced.example", OPENPGPKEY: "a@signed.example"} {
+		if a := w.from(t, source, to); len(a.Findings) != 1 || a.Absent || a.Certain {
+			t.Errorf("%s of %s: %+v", source, to, a)
+		}
+	}
+}
+
 func TestWKDMisbehaves(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)

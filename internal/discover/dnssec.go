@@ -43,7 +43,9 @@ func (s *Sources) askSecure(ctx context.Context, a mail.Address, name, below str
 				return s.fails(key, dnsWord(err))
 			}
 			if !zone.Secure || zone.Missing {
-				return s.without(key, zone.TTL)
+				out := s.without(key, zone.TTL)
+				out.Certain = zone.Secure
+				return out
 			}
 			s.answered(key)
 			s.facts.update(key, func(f *fact) { f.known = s.clock.Now().Add(clamp(zone.TTL)) })
@@ -71,6 +73,7 @@ func (s *Sources) readSecure(got resolve.Answer, read func(dns.RR) (Finding, boo
 		}
 	}
 	out.Absent = len(out.Findings) == 0
+	out.Certain = out.Absent
 	return out
 }
 

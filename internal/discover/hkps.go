@@ -44,7 +44,7 @@ func (s *Sources) askKeyServer(ctx context.Context, host string, a mail.Address)
 // combine makes one answer of those of several servers: what any has found is
 // found, and only when all say no it is no.
 func combine(all []Answer) Answer {
-	out := Answer{Absent: true}
+	out := Answer{Absent: true, Certain: true}
 	earlier := func(t time.Time) {
 		if !t.IsZero() && (out.Until.IsZero() || t.Before(out.Until)) {
 			out.Until = t
@@ -55,11 +55,13 @@ func combine(all []Answer) Answer {
 		if a.Word != "" {
 			out.Word = a.Word
 		}
+		out.Certain = out.Certain && a.Certain
 		earlier(a.Until)
 	}
 	if len(out.Findings) > 0 {
 		out.Word = ""
 	}
 	out.Absent = len(out.Findings) == 0 && out.Word == ""
+	out.Certain = out.Certain && out.Absent
 	return out
 }

@@ -98,11 +98,12 @@ func (s *Sources) askDirectory(ctx context.Context, d directory, a mail.Address)
 			return s.fails(key, word)
 		}
 		s.answered(key)
-		out := s.absent(believeAbsent)
+		out := s.denied(believeAbsent)
 		for _, e := range entries {
 			out.Findings = append(out.Findings, findingsOf(e)...)
 		}
 		out.Absent = len(out.Findings) == 0
+		out.Certain = out.Absent
 		return out
 	})
 }

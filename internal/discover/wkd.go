@@ -66,6 +66,11 @@ func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
 		}
 		page := wkdBase(method, a.Domain()) + "hu/" + wkdHash(a.Local()) + "?l=" + url.QueryEscape(a.Local())
 		out, err := s.fetchKey(ctx, page, policy.Confirmed)
+		if method == direct {
+			// That there is no host for the advanced method was plain DNS: the
+			// key that was there before may be there still.
+			out.Certain = false
+		}
 		switch {
 		case hostFails(out.Word):
 			return s.fails(key, out.Word)

@@ -54,6 +54,9 @@ func TestAbsentWithdrawsOnlyWhatCameFromThatSourceAlone(t *testing.T) {
 		a, key := jane(t), s.key(jane(t))
 		s.say(shows(discover.WKD, policy.Confirmed, key), shows(discover.HKPS, policy.Discovered, key))
 		s.wantPGP(s.find(a), key, policy.Confirmed)
+		s.say(failing(discover.HKPS))
+		s.nextDay()
+		s.wantPGP(s.find(a), key, policy.Discovered)
 		s.say(shows(discover.HKPS, policy.Discovered, key))
 		s.nextDay()
 		s.wantPGP(s.find(a), key, policy.Discovered)
@@ -69,6 +72,21 @@ func TestAbsentWithdrawsOnlyWhatCameFromThatSourceAlone(t *testing.T) {
 		s.nextDay()
 		s.wantPGP(s.find(a), key, policy.Discovered)
 		s.wantFacts(db.System, "added withdrawn added")
+	})
+}
+
+// TestPlainDNSWithdrawsNothing: whoever can answer in its place could otherwise
+// have mail go unsealed.
+func TestPlainDNSWithdrawsNothing(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		a, key := jane(t), s.key(jane(t))
+		s.say(shows(discover.WKD, policy.Confirmed, key))
+		s.wantPGP(s.find(a), key, policy.Confirmed)
+		s.say(discover.Answer{Source: discover.WKD, Absent: true})
+		s.nextDay()
+		s.wantPGP(s.find(a), key, policy.Confirmed)
+		s.wantFacts(db.System, "added")
 	})
 }
 
@@ -173,7 +191,9 @@ func TestManyCallersAskOnceAndTwoNodesStoreOnce(t *testing.T) {
 			a := address(t, fmt.Sprintf("jane.canary@practice%d.example", round))
 			key, next = s.key(a), s.younger(a)
 			s.say(shows(discover.WKD, policy.Confirmed, key), shows(discover.HKPS, policy.Confirmed, next))
-			s.asked = 0
+			// Both nodes have their answers before either writes.
+			s.asked, s.together = 0, new(sync.WaitGroup)
+			s.together.Add(2)
 			nodes := []*keyring.Keyring{s.node(), s.node()}
 			var all sync.WaitGroup
 			for i := range 40 {
@@ -187,7 +207,7 @@ func TestManyCallersAskOnceAndTwoNodesStoreOnce(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if s.asked < 1 || s.asked > 2 {
+			if s.asked != 2 {
 				t.Errorf("two nodes asked %d times", s.asked)
 			}
 			by := s.states(db.System, a)
@@ -251,6 +271,7 @@ func TestARevokedKeyIsRecordedAndNeverComesBackByItself(t *testing.T) {
 		s.say(shows(discover.HKPS, policy.Discovered, key), shows(discover.WKD, policy.Confirmed, key))
 		s.nextDay()
 		s.wantNone(s.find(a), "The recipient's OpenPGP key was revoked.")
+		s.wantNone(s.findFor(s.other, a), "The recipient's OpenPGP key was revoked.")
 		// Nor does a new key take the place of a pinned one by itself.
 		next := s.younger(a)
 		s.say(shows(discover.WKD, policy.Confirmed, next))

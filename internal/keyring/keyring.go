@@ -29,8 +29,9 @@
 //   - A pinned key is never replaced without a person, not even when it cannot
 //     be used any more; where an organization pinned a key, it uses no shared
 //     one.
-//   - A source that definitely says "absent" withdraws what came from it
-//     alone. A source that fails changes nothing, and no failure makes Find
+//   - A source that proves it has nothing withdraws what came from it alone;
+//     where only plain DNS says so, what is known stays, because somebody on
+//     the way could say it too. A source that fails changes nothing, and no failure makes Find
 //     fail: the caller learns of it by Found.Failing.
 //   - A revoked key never becomes active again by itself: a server that shows
 //     an old copy does not undo the revocation.

@@ -140,7 +140,9 @@ func (k *Keyring) askNow(ctx context.Context, a mail.Address, hmac []byte, known
 			r.failed = append(r.failed, answer.Source)
 		case answer.Absent:
 			l.result, l.next = "absent", bounded(now, absentFor, answer.Until)
-			r.absent = append(r.absent, answer.Source)
+			if answer.Certain {
+				r.absent = append(r.absent, answer.Source)
+			}
 		default:
 			sights := k.sights(ctx, a, answer, now)
 			l.result, l.next = "found", bounded(now, foundFor, answer.Until)

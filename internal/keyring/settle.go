@@ -29,7 +29,7 @@ func (s sight) tier() policy.Tier { return max(s.proof, s.verdict.proof) }
 // round is what was learned of an address at one time.
 type round struct {
 	sights []sight
-	absent []string // sources that say they have nothing
+	absent []string // sources that prove they have nothing
 	failed []string // sources that could not be asked
 }
 

@@ -44,6 +44,8 @@ type site struct {
 	mu      sync.Mutex
 	answers []discover.Answer
 	asked   int
+	// together makes those who ask wait for each other.
+	together *sync.WaitGroup
 }
 
 var sources = []string{discover.WKD, discover.SMIMEA, discover.HKPS}
@@ -68,9 +70,14 @@ func (s *site) node() *keyring.Keyring {
 		}}),
 		Discover: func(context.Context, mail.Address) []discover.Answer {
 			s.mu.Lock()
-			defer s.mu.Unlock()
 			s.asked++
-			return s.answers
+			answers, together := s.answers, s.together
+			s.mu.Unlock()
+			if together != nil {
+				together.Done()
+				together.Wait()
+			}
+			return answers
 		}})
 }
 
@@ -93,7 +100,7 @@ next:
 				continue next
 			}
 		}
-		s.answers = append(s.answers, discover.Answer{Source: name, Absent: true})
+		s.answers = append(s.answers, discover.Answer{Source: name, Absent: true, Certain: true})
 	}
 }
 

@@ -87,10 +87,6 @@ func (r identityRow) ends() string {
 	return "expires " + r.ExpiresAt.Format(time.DateOnly)
 }
 
-func identities(core *app.Core) *identity.Service {
-	return identity.New(identity.Deps{DB: core.DB, Custody: core.Custody, Accounts: core.Accounts, Clock: core.Clock, Log: core.Log})
-}
-
 // identityArg names one key.
 type identityArg struct {
 	orgFlag
@@ -111,7 +107,7 @@ type identityListCmd struct{ orgFlag }
 // Run lists keys.
 func (c identityListCmd) Run(ctx context.Context, env *environment) error {
 	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
-		all, err := identities(core).List(ctx, o.ID)
+		all, err := core.Identities.List(ctx, o.ID)
 		if err != nil {
 			return err
 		}
@@ -198,7 +194,7 @@ func (r identityShown) tell(p *page) {
 // Run shows one key.
 func (c identityShowCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		d, err := identities(core).Show(ctx, o.ID, idn)
+		d, err := core.Identities.Show(ctx, o.ID, idn)
 		if err != nil {
 			return err
 		}

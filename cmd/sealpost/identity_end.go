@@ -26,7 +26,7 @@ func (identityRevokeCmd) Help() string {
 // Run revokes, or says what that would mean.
 func (c identityRevokeCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		service := identities(core)
+		service := core.Identities
 		d, err := service.Show(ctx, o.ID, idn)
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ func (identityRevocationCmd) Help() string {
 // Run prints the revocation.
 func (c identityRevocationCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		key, err := identities(core).Revocation(ctx, o.ID, idn)
+		key, err := core.Identities.Revocation(ctx, o.ID, idn)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (identityRecordsCmd) Help() string {
 // Run prints records.
 func (c identityRecordsCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		records, err := identities(core).Records(ctx, o.ID, idn, c.Generic)
+		records, err := core.Identities.Records(ctx, o.ID, idn, c.Generic)
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (c identityCreateCmd) Run(ctx context.Context, env *environment) error {
 		if err != nil {
 			return err
 		}
-		d, err := identities(core).Create(ctx, o.ID, identity.Request{Address: a, Kind: kind, Algorithm: algorithm, Name: c.Name, Expires: ends})
+		d, err := core.Identities.Create(ctx, o.ID, identity.Request{Address: a, Kind: kind, Algorithm: algorithm, Name: c.Name, Expires: ends})
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (c identityImportCmd) Run(ctx context.Context, env *environment) error {
 		o.Passphrase = private.NewBytes(bytes.TrimSuffix(line, []byte("\r")))
 	}
 	return env.withOrg(ctx, c.alive, func(core *app.Core, org account.Org) error {
-		d, err := identities(core).Import(ctx, org.ID, data, o)
+		d, err := core.Identities.Import(ctx, org.ID, data, o)
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ type identityCSRCmd struct{ identityArg }
 // Run prints the request again.
 func (c identityCSRCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		d, err := identities(core).Show(ctx, o.ID, idn)
+		d, err := core.Identities.Show(ctx, o.ID, idn)
 		if err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (c identityInstallCmd) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		d, err := identities(core).Install(ctx, o.ID, idn, data)
+		d, err := core.Identities.Install(ctx, o.ID, idn, data)
 		if err != nil {
 			return err
 		}
@@ -217,7 +217,7 @@ func (identityRotateCmd) Help() string {
 // Run rotates.
 func (c identityRotateCmd) Run(ctx context.Context, env *environment) error {
 	return c.with(ctx, env, func(core *app.Core, o account.Org, idn id.ID) error {
-		service := identities(core)
+		service := core.Identities
 		old, err := service.Show(ctx, o.ID, idn)
 		if err != nil {
 			return err
@@ -246,7 +246,7 @@ func (c identityRenewCmd) Run(ctx context.Context, env *environment) error {
 		if err != nil {
 			return err
 		}
-		d, err := identities(core).Renew(ctx, o.ID, idn, ends)
+		d, err := core.Identities.Renew(ctx, o.ID, idn, ends)
 		if err != nil {
 			return err
 		}

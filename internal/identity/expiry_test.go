@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,6 +65,21 @@ func TestTheEndIsToldOfOncePerThreshold(t *testing.T) {
 		if n := strings.Count(o.log.String(), "expires soon"); n != 3 || strings.Contains(o.log.String(), "ada") || !strings.Contains(o.log.String(), "level=WARN") {
 			t.Errorf("the log: %s", o.log)
 		}
+		// Several nodes look at the same moment.
+		o.endsIn("at.once@clinic.example", 20*day)
+		var group sync.WaitGroup
+		for range 6 {
+			node := o.node()
+			group.Go(func() {
+				if err := node.WarnExpiring(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if got := strings.Join(o.warned(), " "); got != "60 30 7 30" {
+			t.Fatalf("told of at the same moment: %q", got)
+		}
 		// A machine that was off passes several at once, and says so once.
 		o.endsIn("bo@clinic.example", 70*day)
 		retired := o.endsIn("cy@clinic.example", 70*day)
@@ -71,13 +87,13 @@ func TestTheEndIsToldOfOncePerThreshold(t *testing.T) {
 		o.must(err)
 		o.clock.Advance(65 * day)
 		o.must(o.WarnExpiring(ctx))
-		if got := strings.Join(o.warned(), " "); got != "60 30 7 7" {
+		if got := strings.Join(o.warned(), " "); got != "60 30 7 30 7" {
 			t.Errorf("passed together: %q", got)
 		}
 		_, err = o.Renew(ctx, o.clinic, first.ID, o.clock.Now().Add(20*day))
 		o.must(err)
 		o.must(o.WarnExpiring(ctx))
-		if got := strings.Join(o.warned(), " "); got != "60 30 7 7 30" {
+		if got := strings.Join(o.warned(), " "); got != "60 30 7 30 7 30" {
 			t.Errorf("after it was renewed: %q", got)
 		}
 	})

@@ -100,7 +100,8 @@ func TestKeysEndWithTheirOrganization(t *testing.T) {
 		all, err := fresh.Openers(ctx, o.clinic)
 		o.must(err)
 		o.opens(all, message, "mail")
-		if o.signer(ada).PGP == nil {
+		other := o.node() // has it in memory for signing
+		if s, err := other.Signer(ctx, o.clinic, o.address(ada)); err != nil || s.PGP == nil || o.signer(ada).PGP == nil {
 			t.Error("a rotation of custody ends signing")
 		}
 		if _, err := o.Published(ctx, "clinic.example", hash); err != nil {
@@ -109,12 +110,15 @@ func TestKeysEndWithTheirOrganization(t *testing.T) {
 
 		_, err = o.accounts.DestroyOrg(ctx, o.clinic)
 		o.must(err)
-		for _, node := range []*identity.Service{o.Service, fresh, o.node()} { // also those that have it in memory
-			if s, err := node.Signer(ctx, o.clinic, o.address(ada)); err == nil || s.PGP != nil {
-				t.Error("a destroyed organization signs")
-			}
+		if s, err := other.Signer(ctx, o.clinic, o.address(ada)); err == nil || s.PGP != nil {
+			t.Error("a destroyed organization signs from memory")
+		}
+		for _, node := range []*identity.Service{o.Service, fresh, other, o.node()} { // also those that have it in memory
 			if s, err := node.Openers(ctx, o.clinic); err == nil || len(s.PGP) > 0 {
 				t.Error("a destroyed organization opens mail")
+			}
+			if s, err := node.Signer(ctx, o.clinic, o.address(ada)); err == nil || s.PGP != nil {
+				t.Error("a destroyed organization signs")
 			}
 			if _, err := node.Published(ctx, "clinic.example", hash); !fault.Is(err, fault.NotFound) {
 				t.Errorf("a destroyed organization publishes: %v", err)

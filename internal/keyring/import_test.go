@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -260,4 +261,34 @@ func TestALongListStaysFlat(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// People who hand in the same keys at the same time do not stand in each
+// other's way.
+func TestImportingAtTheSameTime(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		a := jane(t)
+		keys := [][]byte{s.key(a).Bytes(), s.younger(a).Bytes()}
+		var all sync.WaitGroup
+		for i := range 24 {
+			node := s.node()
+			all.Go(func() {
+				if _, err := node.Import(ctx, s.org, keys[i%2], keyring.Options{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		active := 0
+		by := s.states(s.org, a)
+		for _, e := range by {
+			if e.State == keyring.Active {
+				active++
+			}
+		}
+		if len(by) != 2 || active != 1 {
+			t.Errorf("%d entries, %d of them active", len(by), active)
+		}
+	})
 }

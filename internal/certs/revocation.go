@@ -129,7 +129,7 @@ func (j *Judge) remember(k key, a answer, now time.Time) {
 // fresh gives how long something that was signed for a time may be believed,
 // or false when it is too old or not valid yet.
 func fresh(thisUpdate, nextUpdate, fetched, now time.Time) (time.Time, bool) {
-	if thisUpdate.After(now.Add(skew)) || !nextUpdate.After(now) || nextUpdate.Before(thisUpdate) {
+	if thisUpdate.After(now.Add(skew)) || nextUpdate.Before(thisUpdate) {
 		return time.Time{}, false
 	}
 	until := earlier(nextUpdate, fetched.Add(maxKeep))

@@ -41,6 +41,7 @@ func TestCRL(t *testing.T) {
 	w.want(bad, "revoked")
 
 	stranger := w.authority(nil, "Sub", nil) // the same name, another key
+	alias := w.alias(w.sub)
 	point := func(der ...byte) func(*x509.RevocationList) {
 		return func(l *x509.RevocationList) {
 			l.ExtraExtensions = append(l.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: append([]byte{0x30, byte(len(der))}, der...)})
@@ -55,21 +56,22 @@ func TestCRL(t *testing.T) {
 		list []byte
 		word string
 	}{
-		"good":                    {w.sub.crl(nil, others...), ""},
-		"empty":                   {w.sub.crl(nil), ""},
-		"too old":                 {w.sub.crl(func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Second) }), "revocation_unknown"},
-		"of tomorrow":             {w.sub.crl(func(l *x509.RevocationList) { l.ThisUpdate = now.Add(time.Hour) }), "revocation_unknown"},
-		"by another with the key": {w.root.crl(nil), "revocation_unknown"},
-		"by another of the name":  {stranger.crl(nil), "revocation_unknown"},
-		"garbage":                 {[]byte("<html>Please log in</html>"), "revocation_unknown"},
-		"altered":                 {flip(w.sub.crl(nil, others...), -90), "revocation_unknown"},
-		"cut short":               {w.sub.crl(nil, others...)[:100], "revocation_unknown"},
-		"indirect":                {w.sub.crl(point(0x84, 1, 0xff)), "revocation_unknown"},
-		"for some reasons":        {w.sub.crl(point(0x83, 2, 5, 0x60)), "revocation_unknown"},
-		"of authorities only":     {w.sub.crl(point(0x82, 1, 0xff)), "revocation_unknown"},
-		"of users only":           {w.sub.crl(point(0x81, 1, 0xff)), ""},
-		"of this point":           {w.sub.crl(named(w.url("/of this point"))), ""},
-		"of another point":        {w.sub.crl(named(w.url("/other"))), "revocation_unknown"},
+		"good":                       {w.sub.crl(nil, others...), ""},
+		"empty":                      {w.sub.crl(nil), ""},
+		"too old":                    {w.sub.crl(func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Second) }), "revocation_unknown"},
+		"of tomorrow":                {w.sub.crl(func(l *x509.RevocationList) { l.ThisUpdate = now.Add(time.Hour) }), "revocation_unknown"},
+		"by another with the key":    {w.root.crl(nil), "revocation_unknown"},
+		"by another of the name":     {stranger.crl(nil), "revocation_unknown"},
+		"by the key of another name": {alias.crl(nil), "revocation_unknown"},
+		"garbage":                    {[]byte("<html>Please log in</html>"), "revocation_unknown"},
+		"altered":                    {flip(w.sub.crl(nil, others...), -90), "revocation_unknown"},
+		"cut short":                  {w.sub.crl(nil, others...)[:100], "revocation_unknown"},
+		"indirect":                   {w.sub.crl(point(0x84, 1, 0xff)), "revocation_unknown"},
+		"for some reasons":           {w.sub.crl(point(0x83, 2, 5, 0x60)), "revocation_unknown"},
+		"of authorities only":        {w.sub.crl(point(0x82, 1, 0xff)), "revocation_unknown"},
+		"of users only":              {w.sub.crl(point(0x81, 1, 0xff)), ""},
+		"of this point":              {w.sub.crl(named(w.url("/of this point"))), ""},
+		"of another point":           {w.sub.crl(named(w.url("/other"))), "revocation_unknown"},
 		"delta": {w.sub.crl(func(l *x509.RevocationList) {
 			l.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}
 		}), "revocation_unknown"},
@@ -199,6 +201,7 @@ func TestOCSP(t *testing.T) {
 		"anything":                        {by(appointed(w.sub, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} })), "revocation_unknown"},
 		"appointed by another":            {by(appointed(w.root, nil)), "revocation_unknown"},
 		"appointed by one of the name":    {by(appointed(stranger, nil)), "revocation_unknown"},
+		"appointed under another name":    {by(appointed(w.alias(w.sub), nil)), "revocation_unknown"},
 		"appointed for something else":    {by(appointed(w.sub, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement })), "revocation_unknown"},
 		"the issuer with its certificate": {func(c *x509.Certificate) []byte { return w.sub.answerBy(w.sub.cert, w.sub.key, c, ocsp.Good, nil) }, ""},
 	} {

@@ -38,6 +38,9 @@ func TestAnswersAreKept(t *testing.T) {
 		}
 		all(1, 1)
 		all(1, 1)
+		once := w.sub.person(w.responder("/once"))
+		w.publish("/once", w.sub.answer(once, ocsp.Good, nil))
+		w.want(once, "")
 		w.judge = w.newJudge() // after a restart
 		all(1, 1)
 		w.clock.Advance(23 * time.Hour)

@@ -138,6 +138,13 @@ type authority struct {
 	n    int64
 }
 
+// alias is another authority with the same key.
+func (w *world) alias(a *authority) *authority {
+	w.root.n++
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: "Alias"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: a.cert.KeyUsage}
+	return &authority{w: w, key: a.key, cert: certify(w, template, w.root.cert, a.key.Public(), w.root.key, w.root.n)}
+}
+
 func newKey() crypto.Signer {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(err)

@@ -52,8 +52,11 @@ var oldCharsets = map[string]bool{"iso-8859-1": true, "iso-8859-2": true, "iso-8
 func (op *opener) inlineText(p mail.Part, plain []byte, layer int) step {
 	op.find("inline")
 	header := "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-	if charset := strings.ToLower(p.Params["charset"]); oldCharsets[charset] && !utf8.Valid(plain) {
-		header = strings.Replace(header, "utf-8", charset, 1)
+	if !utf8.Valid(plain) {
+		op.find("charset_unprotected")
+		if charset := strings.ToLower(p.Params["charset"]); oldCharsets[charset] {
+			header = strings.Replace(header, "utf-8", charset, 1)
+		}
 	}
 	inner, err := mail.ReadPart(append([]byte(header), canonical(plain)...))
 	if err != nil {

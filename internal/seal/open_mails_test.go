@@ -147,8 +147,8 @@ var openedMails = []openedMail{
 	{"smime-signed-list-footer", Doubted, none, none, some, "part_signed", openSecret, usual},
 	{"inline-encrypted-signed", Proved, all, all, all, "", openSecret, usual},
 	{"inline-signed", Proved, none, none, all, "", "\n- and a dash", usual},
-	{"inline-latin1", Proved, all, all, all, "", "Größe: 4", usual},
-	{"inline-charset", Proved, all, all, all, "", "<p>" + openSecret, usual},
+	{"inline-latin1", Doubted, all, all, all, "charset_unprotected", "Größe: 4", usual},
+	{"inline-charset", Doubted, all, all, all, "charset_unprotected", "<p>" + openSecret, usual},
 	{"inline-among-text", Doubted, none, none, none, "not_signed armor_in_text", "BEGIN PGP MESSAGE", usual},
 
 	// EFAIL, sections 4 and 5.

@@ -141,6 +141,7 @@ var sentences = []findingText{
 	{"html_withheld", true, "Only plain text and pictures are given. HTML and other files are withheld, because in a message that could have been changed they can send its content to somebody else when they are opened."},
 	{"part_encrypted", true, "Only a part of the message was encrypted. It is shown by itself; everything around it can be by somebody else. Do not quote it in an answer."},
 	{"part_signed", true, "Only a part of the message is signed. The signature says nothing about the rest."},
+	{"charset_unprotected", true, "The text is not UTF-8, and only the header outside of the protection says which letters are meant: it could have been changed."},
 	{"armor_in_text", true, "A text holds OpenPGP armor among other text. It is shown as it is and not opened."},
 	{"malformed_protection", true, "A part calls itself encrypted or signed and is not built like that. It is treated as an ordinary part."},
 	{"ambiguous_structure", true, "A field that says how to read a part is there twice. The part is offered as a file."},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
@@ -115,7 +116,8 @@ func (r addressFound) tell(p *page, now time.Time) {
 			if k.Refused != "" {
 				verdict = "refused: " + k.Why
 			}
-			p.linef("\n%s gives an %s %s\n  %s\n  %s", s.Source, keyName(k.Kind), printable(k.Key), keyring.Grouped(k.Fingerprint), printable(verdict))
+			name := strings.TrimSpace(keyName(k.Kind) + " " + printable(k.Key))
+			p.linef("\n%s gives an %s\n  %s\n  %s", s.Source, name, keyring.Grouped(k.Fingerprint), printable(verdict))
 		}
 	}
 	if len(r.Entries) > 0 {

@@ -174,6 +174,9 @@ func (s *settling) see(x sight) (*row, error) {
 	}
 	newData := s.merge(r, x)
 	if !x.stored {
+		if x.person { // what a person said once is not unsaid by saying less
+			x.proof = max(x.proof, r.sightings[x.source])
+		}
 		if err := r.sighted(s.tx, x.source, x.proof, s.now); err != nil {
 			return nil, err
 		}

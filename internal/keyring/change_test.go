@@ -194,3 +194,34 @@ func TestTheTableRefusesImpossibleStates(t *testing.T) {
 		}
 	})
 }
+
+// What has been looked at and stays as it is costs no write, however often it
+// is looked at.
+func TestLookingAgainWritesNothing(t *testing.T) {
+	s := newSite(t, dbtest.SQLite(t))
+	a := jane(t)
+	short := s.secret(a, s.clk.Now().Add(time.Hour)).Public()
+	_, err := s.ring.Import(ctx, s.org, short.Bytes(), keyring.Options{})
+	s.check(err)
+	_, err = s.ring.Import(ctx, s.org, s.younger(a).Bytes(), keyring.Options{Tier: policy.Confirmed})
+	s.check(err)
+	cert := s.ca.issue(a, s.clk.Now().AddDate(-1, 0, 0), s.clk.Now().Add(time.Hour))
+	_, err = s.ring.Import(ctx, s.org, cert.Raw, keyring.Options{})
+	s.check(err)
+	s.clk.Advance(2 * time.Hour)
+	s.find(a)
+	changes := func() (n int) {
+		s.t.Helper()
+		s.check(s.db.WriteAlone(ctx, s.org, func(tx *db.Tx) error { return tx.Row("SELECT total_changes()").Scan(&n) }))
+		return n
+	}
+	before := changes()
+	for range 5 {
+		s.clk.Advance(2 * time.Minute)
+		s.wantNone(s.find(a), "The recipient's OpenPGP key expired on March 1, 2026. Another OpenPGP key of the recipient waits for an administrator to accept it. "+
+			"The recipient's S/MIME certificate expired on March 1, 2026.")
+	}
+	if n := changes(); n != before {
+		t.Errorf("%d rows were written", n-before)
+	}
+}

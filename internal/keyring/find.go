@@ -174,11 +174,9 @@ func (r *row) base() policy.Tier { return max(r.proof(), policy.Harvested) }
 // mayRise reports whether a proposal could take the place of one whose time is
 // over.
 func mayRise(rows []*row, e *row, now time.Time) bool {
-	if pinned(rows) != nil && pinned(rows).Kind == e.Kind {
-		return false
-	}
-	return !slices.ContainsFunc(rows, func(r *row) bool {
-		return r.Kind == e.Kind && r.State == Active && (r.m == nil || !r.m.dead(now))
+	same := slices.DeleteFunc(slices.Clone(rows), func(r *row) bool { return r.Kind != e.Kind })
+	return pinned(same) == nil && !slices.ContainsFunc(same, func(r *row) bool {
+		return r.State == Active && (r.m == nil || !r.m.dead(now))
 	})
 }
 

@@ -102,6 +102,8 @@ func (k *Keyring) noticed(ctx context.Context, org id.ID) {
 	if err != nil {
 		k.d.Log.Warn("other nodes were not told of a change in the keyring", "reason", fault.From(err).Reason)
 	}
+	k.epoch.Add(1)
+	k.flights.Forget("org " + org.Text(id.Org))
 	k.orgs.drop(org)
 }
 

@@ -46,6 +46,7 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -139,6 +140,7 @@ type Options struct {
 type Keyring struct {
 	d       Deps
 	flights singleflight.Group
+	epoch   atomic.Int64 // counts what was forgotten
 	orgs    *lru[id.ID, orgMemo]
 	asked   *lru[string, asking]
 	held    *lru[holder, *holding]

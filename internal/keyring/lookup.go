@@ -19,6 +19,7 @@ const (
 	failedMin  = 10 * time.Minute // doubled with each failure
 	failedMax  = 2 * time.Hour
 	answerMin  = 5 * time.Minute // even when the answer says less
+	lookLimit  = 20 * time.Second
 	forgetAge  = 30 * 24 * time.Hour
 	unusable   = "unusable" // the word of an answer whose keys cannot be read
 	wordSource = "failed"   // of a source that gives no word of its own
@@ -122,7 +123,10 @@ func answerSentence(l lookup) string {
 
 // askNow asks all sources and records what they say.
 func (k *Keyring) askNow(ctx context.Context, a mail.Address, hmac []byte, known []lookup) (asking, []discover.Answer, error) {
-	answers := k.d.Discover(ctx, a)
+	// What is found late is still written down.
+	look, done := context.WithTimeout(ctx, lookLimit)
+	defer done()
+	answers := k.d.Discover(look, a)
 	now := k.d.Clock.Now()
 	r, next := round{}, make([]lookup, 0, len(answers))
 	for _, answer := range answers {
@@ -144,7 +148,7 @@ func (k *Keyring) askNow(ctx context.Context, a mail.Address, hmac []byte, known
 				r.absent = append(r.absent, answer.Source)
 			}
 		default:
-			sights := k.sights(ctx, a, answer, now)
+			sights := k.sights(look, a, answer, now)
 			l.result, l.next = "found", bounded(now, foundFor, answer.Until)
 			if len(sights) == 0 {
 				l.word = unusable

@@ -81,14 +81,16 @@ func (k *Keyring) changes(ctx context.Context, org id.ID) (int64, error) {
 		return m.changes, nil
 	}
 	v, err := k.once(ctx, "org "+org.Text(id.Org), func(ctx context.Context) (any, error) {
-		m := orgMemo{at: now}
+		m, epoch := orgMemo{at: now}, k.epoch.Load()
 		err := k.d.DB.Read(ctx, org, func(tx *db.Tx) error {
 			return tx.Row("SELECT coalesce(max(changes), 0) FROM keyring_orgs WHERE org_id = ?", org).Scan(&m.changes)
 		})
 		if err != nil {
 			return m, err
 		}
-		k.orgs.put(org, m)
+		if k.epoch.Load() == epoch {
+			k.orgs.put(org, m)
+		}
 		return m, nil
 	})
 	if err != nil {
@@ -148,13 +150,16 @@ func (k *Keyring) hold(ctx context.Context, org id.ID, a mail.Address) (*holding
 	if h, ok := k.held.get(name); ok && h.changes == changes && within(h.at, now, heldFor) {
 		return h, nil
 	}
-	v, err := k.once(ctx, "held "+org.Text(id.Org)+" "+name.address, func(ctx context.Context) (any, error) {
+	v, err := k.once(ctx, name.flight(), func(ctx context.Context) (any, error) {
+		epoch := k.epoch.Load()
 		rows, err := k.rows(ctx, org, a)
 		if err != nil {
 			return nil, err
 		}
 		h := &holding{at: now, changes: changes, rows: rows, verdicts: map[id.ID]verdict{}}
-		k.held.put(name, h)
+		if k.epoch.Load() == epoch {
+			k.held.put(name, h)
+		}
 		return h, nil
 	})
 	if err != nil {
@@ -163,8 +168,15 @@ func (k *Keyring) hold(ctx context.Context, org id.ID, a mail.Address) (*holding
 	return v.(*holding), nil
 }
 
-// forget makes the next caller look at the tables.
+func (h holder) flight() string { return "held " + h.org.Text(id.Org) + " " + h.address }
+
+// forget makes the next caller look at the tables. Who began to look before
+// the change neither serves that caller nor leaves what they saw in memory.
 func (k *Keyring) forget(org id.ID, a mail.Address) {
-	k.held.drop(holder{org, a.Normal()})
+	name := holder{org, a.Normal()}
+	k.epoch.Add(1)
+	k.flights.Forget(name.flight())
+	k.flights.Forget("org " + org.Text(id.Org))
+	k.held.drop(name)
 	k.orgs.drop(org)
 }

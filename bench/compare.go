@@ -29,7 +29,7 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.seals {
+	if o.seals != nil {
 		fmt.Fprintln(out, machine())
 		return compareSeals(ctx, o, dir, out)
 	}

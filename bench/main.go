@@ -24,6 +24,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -46,7 +48,7 @@ type options struct {
 	binary  string
 	dir     string
 	profile string
-	seals   bool
+	seals   []string // measure only these seals
 	keep    bool
 }
 
@@ -100,7 +102,10 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.binary, "sealpost", "bin/sealpost", "program to measure")
 	f.StringVar(&o.dir, "dir", os.TempDir(), "folder for temporary files; not on a memory disk")
 	f.StringVar(&o.profile, "profile", "", "run Sealpost inside this command, write CPU and heap profiles to this folder and say where the time goes")
-	f.BoolVar(&o.seals, "seals", false, "measure only what sealing to recipients' own keys costs beside tls")
+	f.Func("seals", "measure only what sealing to recipients' own keys costs: `tls,pgp,smime` or some of them", func(list string) error {
+		o.seals = strings.Split(list, ",")
+		return nil
+	})
 	f.BoolVar(&o.keep, "keep", false, "keep the temporary folder, with the logs of the servers")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -108,12 +113,14 @@ func parse(args []string) (options, error) {
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%q is not understood; see -help", f.Arg(0))
+	case slices.ContainsFunc(o.seals, func(s string) bool { return s != "tls" && s != "pgp" && s != "smime" }):
+		return o, errors.New("-seals names tls, pgp and smime")
 	case o.messages < 1 || o.rounds < 1 || o.sessions < 1 || o.size < 1 || o.warmup < 0 || o.apiRate < 1:
 		return o, errors.New("numbers are at least 1")
 	case o.only != "" && o.only != sealpostName && o.only != postfixName:
 		return o, fmt.Errorf("-only is %q or %q", sealpostName, postfixName)
 	}
-	if o.profile != "" || o.seals {
+	if o.profile != "" || o.seals != nil {
 		o.only = sealpostName
 	}
 	return o, nil

@@ -38,7 +38,7 @@ func person(i int) string { return "p" + strconv.Itoa(i) + "@" + sinkDomain }
 func compareSeals(ctx context.Context, o options, dir string, out io.Writer) error {
 	fmt.Fprintf(out, "one message to %d recipients at a time, %d recipients a round:\n", perMessage, o.messages)
 	rate := map[string]float64{}
-	for _, kind := range []string{"tls", "pgp", "smime"} {
+	for _, kind := range o.seals {
 		var rounds []round
 		for n := range o.rounds {
 			awaitRest(ctx, o.patient)
@@ -53,7 +53,14 @@ func compareSeals(ctx context.Context, o options, dir string, out io.Writer) err
 		rate[kind] = m.endToEnd
 		fmt.Fprintf(out, "  median   %s\n", row(kind, m))
 	}
-	fmt.Fprintf(out, "ratio to tls: pgp %.2f, smime %.2f\n", rate["pgp"]/rate["tls"], rate["smime"]/rate["tls"])
+	if o.profile != "" {
+		return reportProfiles(ctx, o.profile, out)
+	}
+	for _, kind := range []string{"pgp", "smime"} {
+		if rate["tls"] > 0 && rate[kind] > 0 {
+			fmt.Fprintf(out, "ratio of %s to tls: %.2f\n", kind, rate[kind]/rate["tls"])
+		}
+	}
 	return nil
 }
 
@@ -114,6 +121,9 @@ func measureSeals(ctx context.Context, o options, s *sink, p *sealpost) (r round
 		return r, err
 	}
 	messages := max(1, o.messages/perMessage)
+	if err := profileSignal(o, p); err != nil {
+		return r, err
+	}
 	usedBefore, stopWatching, others := cpu(p.pid()), watchMemory(p.pid()), watchOthers(p.pid())
 	began := time.Now()
 	for i := range messages {
@@ -126,6 +136,9 @@ func measureSeals(ctx context.Context, o options, s *sink, p *sealpost) (r round
 	arrived, err := s.wait(perMessage * (messages + 1))
 	r.others, r.memory = others(), stopWatching()
 	if err != nil {
+		return r, err
+	}
+	if err := profileSignal(o, p); err != nil {
 		return r, err
 	}
 	n := float64(perMessage * messages)

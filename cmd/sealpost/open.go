@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -140,7 +141,10 @@ func (c *openCmd) keys(o *seal.OpenOptions) error {
 		if err != nil {
 			return fmt.Errorf("read --smime-key: %w", err)
 		}
-		key, cert, _, err := pkcs12.DecodeChain(b, string(passphrase))
+		var key any
+		var cert *x509.Certificate
+		// PKCS#12 is made of what FIPS 140-3 does not approve: RC2, SHA-1.
+		fips140.WithoutEnforcement(func() { key, cert, _, err = pkcs12.DecodeChain(b, string(passphrase)) })
 		if err != nil {
 			return usagef("--smime-key is not a PKCS#12 file, or --passphrase-file does not hold its passphrase.")
 		}

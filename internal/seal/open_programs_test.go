@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -262,7 +263,11 @@ func TestOpenPublicCollections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := x509.ParsePKCS8PrivateKey([]byte(der("lamps-" + name + ".decrypt.p8.pem")))
+		var key any
+		// FIPS 140-3 knows no X25519; the key is read for a message that has it.
+		fips140.WithoutEnforcement(func() {
+			key, err = x509.ParsePKCS8PrivateKey([]byte(der("lamps-" + name + ".decrypt.p8.pem")))
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,5 @@
-// Package seal makes artifacts: sealed bytes ready for one transport.
+// Package seal makes artifacts: sealed bytes ready for one transport. It also
+// opens what comes back sealed.
 //
 // Invariants:
 //   - A transport takes only an Artifact, and only this package makes one, for
@@ -17,6 +18,11 @@
 //     stored itself.
 //   - Notices and codes are fixed texts: no subject, no content, no local part
 //     but the recipient's own address in To. They are never planned.
+//   - What is opened is told apart by what covers it, part by part; no two
+//     parts are joined. Of a ciphertext that could have been altered nothing is
+//     given that does anything when it is shown, and nothing is ever fetched.
+//     The verdict is proved only when all of it is signed, inside of every
+//     encryption, by the address in From.
 package seal
 
 import (

@@ -44,8 +44,8 @@ func TestPartKeepsTheOctets(t *testing.T) {
 
 func TestPartSaysWhatIsAmbiguous(t *testing.T) {
 	for raw, want := range map[string]bool{
-		"Content-Type: text/plain\r\nContent-type : text/html\r\n\r\nx":                            true,
-		"Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nx":            true,
+		"Content-Type: text/plain\r\nContent-type : text/html\r\n\r\nx":                           true,
+		"Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nx":           true,
 		"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\nSubject: a\r\n\r\n????": false,
 	} {
 		p, err := ReadPart([]byte(raw))

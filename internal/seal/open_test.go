@@ -232,7 +232,14 @@ func TestEveryWordHasASentence(t *testing.T) {
 			t.Errorf("the word %q has no sentence", word)
 		}
 	}
+	guide, err := os.ReadFile("../../docs/opening.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i, s := range sentences {
+		if !strings.Contains(string(guide), "| `"+s.word+"` | "+s.text+" |") {
+			t.Errorf("the guide does not have %q", s.word)
+		}
 		if slices.ContainsFunc(sentences[:i], func(other findingText) bool { return other.word == s.word }) || !strings.HasSuffix(s.text, ".") {
 			t.Errorf("the sentence of %q", s.word)
 		}

@@ -39,7 +39,7 @@ type entryRow struct {
 	Tier        string        `json:"tier"` // none: it proves nothing
 	Source      string        `json:"source,omitempty"`
 	Key         string        `json:"key,omitempty"` // algorithm
-	GCM         bool          `json:"gcm,omitempty"`
+	Opens       []string      `json:"opens,omitempty"`
 	Reason      string        `json:"reason,omitempty"`
 	Fingerprint string        `json:"fingerprint,omitempty"`
 	FirstSeen   time.Time     `json:"first_seen,omitzero"`
@@ -48,7 +48,7 @@ type entryRow struct {
 }
 
 func entryRowOf(slug string, e keyring.Entry) entryRow {
-	r := entryRow{Org: slug, Address: e.Address.Reveal(), Kind: e.Kind, State: e.State, Tier: e.Tier.String(), Source: e.Source, Key: e.Algorithm, GCM: e.GCM,
+	r := entryRow{Org: slug, Address: e.Address.Reveal(), Kind: e.Kind, State: e.State, Tier: e.Tier.String(), Source: e.Source, Key: e.Algorithm, Opens: canOpen(e.Opens),
 		Reason: e.Reason, Fingerprint: e.Fingerprint.Reveal(), FirstSeen: stamp(e.FirstSeen), LastSeen: stamp(e.LastSeen), Expires: stamp(e.Expires)}
 	if !e.ID.IsZero() {
 		r.ID = e.ID.Text(id.Key)
@@ -248,8 +248,8 @@ func (r entryShown) tell(p *page, now time.Time) {
 		rows = append(rows, []string{"serial", r.Serial}, []string{"issuer", r.Issuer})
 	}
 	rows = append(rows, []string{"state", r.standing()}, []string{"tier", r.Tier})
-	if r.GCM {
-		rows = append(rows, []string{"cipher", "AES-256-GCM"})
+	if len(r.Opens) > 0 {
+		rows = append(rows, []string{"can open", strings.Join(r.Opens, ", ")})
 	}
 	rows = append(rows, []string{"made", when(r.CreatedAt, "-")}, []string{"ends", r.ends(now)})
 	p.table(rows...)
@@ -273,4 +273,15 @@ func (r entryShown) tell(p *page, now time.Time) {
 		}
 		p.linef("  %s  %s%s, %s from %s", when(h.At, "-"), strings.TrimPrefix(string(h.Event), "keyring."), why, h.Tier, printable(h.Source))
 	}
+}
+
+// canOpen names what the program of a certificate's owner can open.
+func canOpen(o keyring.Opens) (all []string) {
+	if o.GCM {
+		all = append(all, "AES-256-GCM")
+	}
+	if o.OAEP {
+		all = append(all, "RSA-OAEP")
+	}
+	return all
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
-	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -25,6 +24,7 @@ type keyringImportCmd struct {
 	Tier    string   `enum:"harvested,discovered,confirmed,pinned" default:"pinned" placeholder:"TIER" help:"How far to trust what is imported: harvested, discovered, confirmed or pinned. (default: pinned)"`
 	Address string   `placeholder:"ADDRESS" help:"Whose keys these are, though they may not say so."`
 	Cipher  string   `enum:"cbc,gcm" default:"cbc" placeholder:"CIPHER" help:"What the owners of certificates can open: cbc or gcm. (default: cbc)"`
+	OAEP    bool     `name:"oaep" help:"The owners of RSA certificates can open OAEP; without it PKCS #1 v1.5 is used."`
 }
 
 // Help says what is read.
@@ -55,9 +55,7 @@ type importedFiles struct {
 func (c keyringImportCmd) Run(ctx context.Context, env *environment) error {
 	o := keyring.Options{}
 	o.Tier, _ = policy.ParseTier(c.Tier) // kong has looked
-	if c.Cipher == "gcm" {
-		o.Cipher = cms.AES256GCM
-	}
+	o.Opens = keyring.Opens{GCM: c.Cipher == "gcm", OAEP: c.OAEP}
 	if c.Address != "" {
 		var err error
 		if o.Address, err = mailAddress(c.Address); err != nil {

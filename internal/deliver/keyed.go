@@ -49,19 +49,7 @@ func (j *job) findKeys(ctx context.Context) (policy.Keys, error) {
 		return policy.Keys{}, err
 	}
 	j.found, j.passedOver = found, found.Why
-	return keysOf(found), nil
-}
-
-// keysOf is what the policy looks at.
-func keysOf(f keyring.Found) policy.Keys {
-	k := policy.Keys{Looked: true}
-	if f.PGP != nil {
-		k.PGP = f.PGP.Tier
-	}
-	if f.SMIME != nil {
-		k.SMIME = f.SMIME.Tier
-	}
-	return k
+	return found.Facts(), nil
 }
 
 // noKey ends a delivery that only a key could seal. What was looked for in
@@ -113,9 +101,10 @@ func (j *job) sealToKey(ctx context.Context, s policy.Seal) (*seal.Artifact, *sp
 		a, err := seal.PGP(b.Batch, from, to, j.plan.NoticeFloor, choice.PGP, now)
 		return a, p, err
 	}
+	wrap := cms.WrapOptions{OAEP: choice.Opens.OAEP}
 	serial, issuer, _ := certs.Identify(choice.Certificate)
-	p.Key, p.Algorithms = private.NewString(serial+" by "+issuer), b.SMIMEAlgorithms(choice.Certificate)
-	a, err := seal.SMIME(b.Batch, from, to, j.plan.NoticeFloor, choice.Certificate)
+	p.Key, p.Algorithms = private.NewString(serial+" by "+issuer), b.SMIMEAlgorithms(choice.Certificate, wrap)
+	a, err := seal.SMIME(b.Batch, from, to, j.plan.NoticeFloor, choice.Certificate, wrap)
 	return a, p, err
 }
 
@@ -123,7 +112,7 @@ func modern(s policy.Seal, c *keyring.Choice) bool {
 	if s == policy.PGP {
 		return c.PGP.Version() == 6
 	}
-	return c.GCM
+	return c.Opens.GCM
 }
 
 // batch gives the message as sealed once for all who are reached by a method.

@@ -59,7 +59,7 @@ func pgpChoice(t *testing.T, key []byte, tier policy.Tier) keyring.Found {
 }
 
 func smimeChoice(cert *x509.Certificate, gcm bool) keyring.Found {
-	return keyring.Found{SMIME: &keyring.Choice{Entry: keyring.Entry{Kind: policy.SMIME, Tier: policy.Confirmed, Source: "smimea", GCM: gcm}, Certificate: cert}}
+	return keyring.Found{SMIME: &keyring.Choice{Entry: keyring.Entry{Kind: policy.SMIME, Tier: policy.Confirmed, Source: "smimea", Opens: keyring.Opens{GCM: gcm, OAEP: gcm}}, Certificate: cert}}
 }
 
 // keyed brings up a node that finds the keys of a ring.
@@ -285,4 +285,3 @@ func TestTheSenderSigns(t *testing.T) {
 		t.Errorf("mail by tls is not signed:\n%s", raw)
 	}
 }
-

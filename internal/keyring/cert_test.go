@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/discover"
@@ -57,7 +56,7 @@ func TestWhatProvesACertificate(t *testing.T) {
 				s.wantNone(f, tc.why)
 			case f.SMIME == nil:
 				t.Errorf("%s: refused: %q", tc.name, f.Why)
-			case f.SMIME.Tier != tc.tier || !f.SMIME.Certificate.Equal(cert) || f.SMIME.GCM:
+			case f.SMIME.Tier != tc.tier || !f.SMIME.Certificate.Equal(cert) || f.SMIME.Opens.GCM:
 				t.Errorf("%s: %v", tc.name, f.SMIME.Tier)
 			}
 		}
@@ -73,12 +72,12 @@ func TestAPinnedCertificateNeedsNoChainAndMayBeBoundToAnAddress(t *testing.T) {
 		if s.check(err); len(entries) != 1 || entries[0].Outcome != "refused" || entries[0].Reason != "no_chain" || entries[0].Tier > policy.Discovered {
 			t.Errorf("%+v", entries)
 		}
-		entries, err = s.ring.Import(ctx, s.org, cert.Raw, keyring.Options{Cipher: cms.AES256GCM})
+		entries, err = s.ring.Import(ctx, s.org, cert.Raw, keyring.Options{Opens: keyring.Opens{GCM: true, OAEP: true}})
 		if s.check(err); len(entries) != 1 || entries[0].Outcome != "added" {
 			t.Errorf("%+v", entries)
 		}
 		f := s.find(a)
-		if f.SMIME == nil || f.SMIME.Tier != policy.Pinned || !f.SMIME.GCM {
+		if f.SMIME == nil || f.SMIME.Tier != policy.Pinned || f.SMIME.Opens != (keyring.Opens{GCM: true, OAEP: true}) {
 			t.Errorf("%+v %q", f.SMIME, f.Why)
 		}
 		entries, err = s.ring.Import(ctx, s.org, cert.Raw, keyring.Options{Address: b, Tier: policy.Discovered})
@@ -87,7 +86,7 @@ func TestAPinnedCertificateNeedsNoChainAndMayBeBoundToAnAddress(t *testing.T) {
 		}
 		_, err = s.ring.Import(ctx, s.org, cert.Raw, keyring.Options{Address: b})
 		s.check(err)
-		if f := s.find(b); f.SMIME == nil || f.SMIME.Tier != policy.Pinned || f.SMIME.GCM {
+		if f := s.find(b); f.SMIME == nil || f.SMIME.Tier != policy.Pinned || f.SMIME.Opens.GCM {
 			t.Errorf("%+v %q", f.SMIME, f.Why)
 		}
 		// It ends with its own time all the same.

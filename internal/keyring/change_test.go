@@ -164,7 +164,7 @@ func TestHarvestedKeys(t *testing.T) {
 		cert := s.cert(a)
 		s.check(s.ring.Harvest(ctx, s.org, a, policy.SMIME, cert.Raw, "AES-256-GCM"))
 		f := s.find(a)
-		if f.SMIME == nil || f.SMIME.Tier != policy.Confirmed || !f.SMIME.GCM || !f.SMIME.Certificate.Equal(cert) {
+		if f.SMIME == nil || f.SMIME.Tier != policy.Confirmed || !f.SMIME.Opens.GCM || !f.SMIME.Certificate.Equal(cert) {
 			t.Errorf("%+v %q", f.SMIME, f.Why)
 		}
 		if err := s.ring.Harvest(ctx, s.org, a, policy.PGP, []byte("no key")); err == nil {
@@ -182,7 +182,7 @@ func TestTheTableRefusesImpossibleStates(t *testing.T) {
 		s.meet(a, s.younger(a), policy.Discovered)
 		for _, set := range []string{
 			"state = 'unknown'", "tier = 'none' WHERE state = 'active'", "reason = 'x' WHERE state = 'active'", "state = 'refused'", "tier = 'pinned' WHERE state = 'proposed'",
-			"state = 'active' WHERE state = 'proposed'", "kind = 'tls'", "cipher = 'rot13'", "tier = 'trusted'",
+			"state = 'active' WHERE state = 'proposed'", "kind = 'tls'", "opens = 'rot13'", "tier = 'trusted'",
 		} {
 			err := d.Write(ctx, db.System, func(tx *db.Tx) error {
 				_, err := tx.Exec("UPDATE keyring_entries SET " + set)

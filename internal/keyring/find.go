@@ -156,13 +156,13 @@ func (k *Keyring) judgeAll(ctx context.Context, a mail.Address, h *holding, shar
 			h.verdicts[e.ID] = v
 		case twin != nil && twin.m != nil && twin.State == Active && later(twin.m.expires(), e.m.expires()):
 			if renewed := k.judge(ctx, twin.m, a, e.base(), now); renewed.good() {
-				r.sights = append(r.sights, sight{m: twin.m, source: e.Source, proof: e.base(), verdict: renewed, stored: true, renews: true, gcm: e.GCM})
+				r.sights = append(r.sights, sight{m: twin.m, source: e.Source, proof: e.base(), verdict: renewed, stored: true, renews: true, opens: e.Opens})
 				continue
 			}
 		}
 		ended := e.State != Refused && v.word() == wordRevoked || e.State == Active && !v.good() && !passing(v.word())
 		if ended || v.good() && (e.State == Refused || e.State == Proposed && mayRise(h.rows, e, now)) {
-			r.sights = append(r.sights, sight{m: e.m, source: e.Source, proof: e.base(), verdict: v, stored: true, gcm: e.GCM})
+			r.sights = append(r.sights, sight{m: e.m, source: e.Source, proof: e.base(), verdict: v, stored: true, opens: e.Opens})
 		}
 	}
 	return r, nil

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -64,7 +63,7 @@ func (k *Keyring) importOne(ctx context.Context, org id.ID, m *material, o Optio
 	var all []Entry
 	for _, a := range addresses[:min(len(addresses), addressesPerKey)] {
 		now := k.d.Clock.Now()
-		x := sight{m: m, source: SourceImport, proof: proof, person: true, gcm: m.kind == policy.SMIME && o.Cipher == cms.AES256GCM,
+		x := sight{m: m, source: SourceImport, proof: proof, person: true, opens: o.Opens.of(m.kind),
 			verdict: k.judge(ctx, m, a, proof, now)}
 		e, err := k.hand(ctx, org, a, x, now)
 		if err != nil {
@@ -125,7 +124,7 @@ func (k *Keyring) Harvest(ctx context.Context, org id.ID, a mail.Address, kind p
 		if !slices.ContainsFunc(m.addresses(), func(named mail.Address) bool { return named.Normal() == a.Normal() }) || seenToday(h, m, now) {
 			continue
 		}
-		x := sight{m: m, source: SourceHarvest, proof: policy.Harvested, gcm: m.kind == policy.SMIME && slices.Contains(capabilities, capabilityGCM)}
+		x := sight{m: m, source: SourceHarvest, proof: policy.Harvested, opens: Opens{GCM: slices.Contains(capabilities, capabilityGCM)}.of(m.kind)}
 		x.verdict = k.judge(ctx, m, a, x.proof, now)
 		r.sights = append(r.sights, x)
 	}

@@ -207,7 +207,7 @@ func TestALongListStaysFlat(t *testing.T) {
 		// Rows between the real ones: ids count up behind the first twenty.
 		_, err := tx.Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000),
 			base AS (SELECT * FROM keyring_entries WHERE id = ?)
-			INSERT INTO keyring_entries SELECT CAST(substr(b.id, 1, 8) || printf('~%07d', i) AS BLOB), b.org_id, b.kind, CASE WHEN i % 1000 = 0 THEN 'proposed' ELSE 'superseded' END, 'discovered', b.source, b.algorithm, b.cipher, '',
+			INSERT INTO keyring_entries SELECT CAST(substr(b.id, 1, 8) || printf('~%07d', i) AS BLOB), b.org_id, b.kind, CASE WHEN i % 1000 = 0 THEN 'proposed' ELSE 'superseded' END, 'discovered', b.source, b.algorithm, b.opens, '',
 			CAST(printf('%032d', i) AS BLOB), b.fingerprint_hmac, b.key_id, b.named_sealed, x'00', b.first_seen, b.last_seen, NULL FROM n, base b`, first[19].ID)
 		return err
 	}))

@@ -53,7 +53,6 @@ import (
 
 	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/discover"
@@ -95,7 +94,7 @@ type Entry struct {
 	Algorithm   string // "X25519", "RSA-2048"
 	Reason      string // why it is not active, or empty
 	Fingerprint private.String
-	GCM         bool // its owner can open AES-256-GCM (S/MIME)
+	Opens       Opens // what its owner's program can open beyond the ordinary (S/MIME)
 	FirstSeen   time.Time
 	LastSeen    time.Time
 	Expires     time.Time // zero: never
@@ -116,6 +115,23 @@ type Found struct {
 	Failing    bool     // a source could not be asked now
 }
 
+// Opens says what the program of a certificate's owner can open beyond
+// AES-256-CBC and RSA by PKCS #1 v1.5, which all can.
+type Opens struct {
+	GCM  bool // AES-256-GCM
+	OAEP bool // RSA by OAEP
+}
+
+// of keeps what a kind of key has a use for.
+func (o Opens) of(kind policy.Seal) Opens {
+	if kind != policy.SMIME {
+		return Opens{}
+	}
+	return o
+}
+
+func (o Opens) with(p Opens) Opens { return Opens{o.GCM || p.GCM, o.OAEP || p.OAEP} }
+
 // Deps are what a Keyring works with.
 type Deps struct {
 	DB      *db.DB
@@ -133,7 +149,7 @@ type Deps struct {
 type Options struct {
 	Tier    policy.Tier  // zero: pinned
 	Address mail.Address // binds a key to an address it does not name (pinned only)
-	Cipher  cms.Cipher   // for certificates: what their owners can open
+	Opens   Opens        // for certificates: what their owners' programs can open
 }
 
 // Keyring is the keys of everybody we write to. It is safe for concurrent use.

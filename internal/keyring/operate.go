@@ -183,7 +183,7 @@ func (k *Keyring) Trust(ctx context.Context, org, entry id.ID, tier policy.Tier)
 		tier = min(tier, policy.Discovered) // the rest is for its chain to prove
 	}
 	now := k.d.Clock.Now()
-	x := sight{m: r.m, source: SourceTrust, proof: tier, person: true, chosen: true, gcm: r.GCM,
+	x := sight{m: r.m, source: SourceTrust, proof: tier, person: true, chosen: true, opens: r.Opens,
 		verdict: k.judge(ctx, r.m, r.Address, max(tier, r.base()), now)}
 	if !x.verdict.good() {
 		return Entry{}, fault.New(fault.Refused, x.verdict.word(), r.why(x.verdict.refused)+" It cannot be trusted.")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
@@ -28,7 +29,6 @@ const (
 )
 
 const (
-	cipherGCM   = "gcm"
 	rowsPerName = 50  // entries of an address that sources alone may fill
 	rowLimit    = 200 // that are read of an address
 )
@@ -70,20 +70,20 @@ func (r *row) best() string {
 	return name
 }
 
-const columns = `id, org_id, kind, state, tier, source, algorithm, cipher, reason, address_hmac, fingerprint_hmac,
+const columns = `id, org_id, kind, state, tier, source, algorithm, opens, reason, address_hmac, fingerprint_hmac,
 	key_id, named_sealed, data_sealed, first_seen, last_seen, expires_at`
 
 func scan(from db.Row) (*row, error) {
 	r := &row{}
-	var tier, cipher string
+	var tier, opens string
 	var first, last int64
 	var expires *int64
-	if err := from.Scan(&r.ID, &r.Org, &r.Kind, &r.State, &tier, &r.Source, &r.Algorithm, &cipher, &r.Reason, &r.addressHMAC, &r.printHMAC,
+	if err := from.Scan(&r.ID, &r.Org, &r.Kind, &r.State, &tier, &r.Source, &r.Algorithm, &opens, &r.Reason, &r.addressHMAC, &r.printHMAC,
 		&r.keyID, &r.named, &r.data, &first, &last, &expires); err != nil {
 		return nil, err
 	}
 	r.Tier, _ = policy.ParseTier(tier) // "none" is no tier
-	r.GCM = cipher == cipherGCM
+	r.Opens = Opens{GCM: strings.Contains(opens, "gcm"), OAEP: strings.Contains(opens, "oaep")}
 	r.FirstSeen, r.LastSeen = clock.FromMicros(first), clock.FromMicros(last)
 	if expires != nil {
 		r.Expires = clock.FromMicros(*expires)
@@ -176,7 +176,7 @@ func (k *Keyring) insert(tx *db.Tx, r *row) error {
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO keyring_entries (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.ID, r.Org, string(r.Kind), string(r.State), r.Tier.String(), r.Source, r.Algorithm, r.cipher(), r.Reason, r.addressHMAC, r.printHMAC,
+		r.ID, r.Org, string(r.Kind), string(r.State), r.Tier.String(), r.Source, r.Algorithm, r.Opens.words(), r.Reason, r.addressHMAC, r.printHMAC,
 		r.key.ID, r.key.Seal(namedLabel, r.ID, plain), r.key.Seal(dataLabel, r.ID, r.m.data()), clock.Micros(r.FirstSeen), clock.Micros(r.LastSeen), micros(r.Expires))
 	if err != nil {
 		return fmt.Errorf("store a key: %w", err)
@@ -193,19 +193,24 @@ func (k *Keyring) update(tx *db.Tx, r *row, newData bool) error {
 			return fmt.Errorf("store a key: %w", err)
 		}
 	}
-	_, err := tx.Exec(`UPDATE keyring_entries SET state = ?, tier = ?, source = ?, algorithm = ?, cipher = ?, reason = ?, last_seen = ?, expires_at = ?
-		WHERE id = ? AND org_id = ?`, string(r.State), r.Tier.String(), r.Source, r.Algorithm, r.cipher(), r.Reason, clock.Micros(r.LastSeen), micros(r.Expires), r.ID, r.Org)
+	_, err := tx.Exec(`UPDATE keyring_entries SET state = ?, tier = ?, source = ?, algorithm = ?, opens = ?, reason = ?, last_seen = ?, expires_at = ?
+		WHERE id = ? AND org_id = ?`, string(r.State), r.Tier.String(), r.Source, r.Algorithm, r.Opens.words(), r.Reason, clock.Micros(r.LastSeen), micros(r.Expires), r.ID, r.Org)
 	if err != nil {
 		return fmt.Errorf("store a key: %w", err)
 	}
 	return nil
 }
 
-func (r *row) cipher() string {
-	if r.GCM {
-		return cipherGCM
+// words is how what an owner's program can open is stored.
+func (o Opens) words() string {
+	var all []string
+	if o.GCM {
+		all = append(all, "gcm")
 	}
-	return ""
+	if o.OAEP {
+		all = append(all, "oaep")
+	}
+	return strings.Join(all, " ")
 }
 
 func micros(t time.Time) *int64 {

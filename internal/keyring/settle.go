@@ -21,7 +21,7 @@ type sight struct {
 	chosen  bool // somebody said that it is the one
 	stored  bool // nobody showed it: what is on record was judged again
 	renews  bool // what is on record elsewhere of the same key lasts longer
-	gcm     bool
+	opens   Opens
 }
 
 func (s sight) tier() policy.Tier { return max(s.proof, s.verdict.proof) }
@@ -184,7 +184,7 @@ func (s *settling) see(x sight) (*row, error) {
 	}
 	before := r.Tier
 	r.Tier, r.Source = max(r.proof(), x.verdict.proof), r.best()
-	r.GCM = r.GCM || x.gcm
+	r.Opens = r.Opens.with(x.opens)
 	if r.State == Active {
 		if newData {
 			if err := r.record(s.tx, ledger.KeyringReplaced, "renewed", s.now); err != nil {
@@ -278,7 +278,7 @@ func (s *settling) add(x sight) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Tier, r.Source, r.GCM, r.Reason = x.tier(), x.source, x.gcm, reason
+	r.Tier, r.Source, r.Opens, r.Reason = x.tier(), x.source, x.opens, reason
 	if state == Refused {
 		r.Tier = policy.NoTier
 	}

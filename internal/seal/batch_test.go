@@ -98,7 +98,7 @@ func sealings(t testing.TB) []sealing {
 	for name, c := range map[string]cms.Cipher{"smime cbc": cms.AES256CBC, "smime gcm": cms.AES256GCM} {
 		all = append(all, sealing{name,
 			func(ctx context.Context, b Body) (*Batch, error) { return SMIMEBatch(ctx, b, c, nil, sealedAt) },
-			func(b *Batch) (*Artifact, error) { return SMIME(b, from, to, policy.None, r.cert) },
+			func(b *Batch) (*Artifact, error) { return SMIME(b, from, to, policy.None, r.cert, cms.WrapOptions{}) },
 			func(raw []byte) ([]byte, error) {
 				_, text, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
 				d, err := cms.Decrypt(unbase64(text), []cms.Recipient{{Key: r.key, Certificate: r.cert}}, 64<<20)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/cms"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -146,10 +147,10 @@ func TestAKeyThatCannotBeUsedGivesNoArtifact(t *testing.T) {
 	if a, err := PGP(v6, to, to, policy.None, young.Public(), sealedAt); a != nil || !fault.Is(err, fault.Refused) {
 		t.Errorf("a v4 key in a v6 batch: %v", err)
 	}
-	if a, err := SMIME(v4, to, to, policy.None, nil); a != nil || err == nil {
+	if a, err := SMIME(v4, to, to, policy.None, nil, cms.WrapOptions{}); a != nil || err == nil {
 		t.Errorf("a certificate in a batch of OpenPGP: %v", err)
 	}
-	if v4.PGPAlgorithms(young.Public(), sealedAt) == "" || v4.SMIMEAlgorithms(nil) != "" {
+	if v4.PGPAlgorithms(young.Public(), sealedAt) == "" || v4.SMIMEAlgorithms(nil, cms.WrapOptions{}) != "" {
 		t.Error("the algorithms are not told")
 	}
 }

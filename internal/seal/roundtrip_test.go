@@ -56,7 +56,7 @@ func TestOpenProvesWhatIsSealed(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			a, err := SMIME(batch, from, to, policy.None, patCert.cert)
+			a, err := SMIME(batch, from, to, policy.None, patCert.cert, cms.WrapOptions{})
 			if err != nil {
 				return nil, err
 			}

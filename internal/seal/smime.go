@@ -13,8 +13,8 @@ import (
 
 // SMIME seals to one recipient's certificate (RFC 8551 sections 3.3 and 3.4).
 // An error is a fault of kind Refused when the certificate cannot be used.
-func SMIME(b *Batch, from, to mail.Address, floor policy.Grade, cert *x509.Certificate) (*Artifact, error) {
-	part, content, err := b.enveloped(cert)
+func SMIME(b *Batch, from, to mail.Address, floor policy.Grade, cert *x509.Certificate, wrap cms.WrapOptions) (*Artifact, error) {
+	part, content, err := b.enveloped(cert, wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -24,8 +24,8 @@ func SMIME(b *Batch, from, to mail.Address, floor policy.Grade, cert *x509.Certi
 // SMIMETriple seals as SMIME does and signs what came of it: together with a
 // signature inside this is the triple wrapping of RFC 2634 section 1.1. It
 // costs a signature for every recipient.
-func SMIMETriple(ctx context.Context, b *Batch, from, to mail.Address, floor policy.Grade, cert *x509.Certificate, signer *cms.Signer, at time.Time) (*Artifact, error) {
-	part, content, err := b.enveloped(cert)
+func SMIMETriple(ctx context.Context, b *Batch, from, to mail.Address, floor policy.Grade, cert *x509.Certificate, wrap cms.WrapOptions, signer *cms.Signer, at time.Time) (*Artifact, error) {
+	part, content, err := b.enveloped(cert, wrap)
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +38,11 @@ func SMIMETriple(ctx context.Context, b *Batch, from, to mail.Address, floor pol
 
 // enveloped gives the header and the body of the encrypted part for one
 // recipient.
-func (b *Batch) enveloped(cert *x509.Certificate) ([]byte, stream, error) {
+func (b *Batch) enveloped(cert *x509.Certificate, wrap cms.WrapOptions) ([]byte, stream, error) {
 	if b.cms == nil {
 		return nil, stream{}, errOtherBatch
 	}
-	info, err := b.cms.RecipientInfo(cert, cms.WrapOptions{})
+	info, err := b.cms.RecipientInfo(cert, wrap)
 	if err != nil {
 		return nil, stream{}, err
 	}
@@ -59,9 +59,9 @@ func (b *Batch) enveloped(cert *x509.Certificate) ([]byte, stream, error) {
 
 // SMIMEAlgorithms names what protects an artifact of the batch for this
 // certificate.
-func (b *Batch) SMIMEAlgorithms(cert *x509.Certificate) string {
+func (b *Batch) SMIMEAlgorithms(cert *x509.Certificate, wrap cms.WrapOptions) string {
 	if b.cms == nil {
 		return ""
 	}
-	return b.cms.Algorithms(cert, cms.WrapOptions{})
+	return b.cms.Algorithms(cert, wrap)
 }

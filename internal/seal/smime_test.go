@@ -35,7 +35,7 @@ func TestOpenSSLReadsWhatIsSealed(t *testing.T) {
 		for cipher, smimeType := range map[cms.Cipher]string{cms.AES256CBC: "enveloped-data", cms.AES256GCM: "authEnveloped-data"} {
 			for name, text := range letters {
 				b := must[*Batch](t)(SMIMEBatch(background, given(text), cipher, nil, sealedAt))
-				raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert)))
+				raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert, cms.WrapOptions{})))
 				noCanary(t, name, raw)
 				der := envelopedPart(t, readPart(t, raw), smimeType)
 				out, diagnostics, err := openssl(t, der, "cms", "-decrypt", "-binary", "-inform", "DER", "-recip", pat.certFile, "-inkey", pat.keyFile)
@@ -46,7 +46,7 @@ func TestOpenSSLReadsWhatIsSealed(t *testing.T) {
 			}
 			// As mail, with nothing of ours in between.
 			b := must[*Batch](t)(SMIMEBatch(background, given(letter), cipher, nil, sealedAt))
-			raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert)))
+			raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert, cms.WrapOptions{})))
 			if out, diagnostics, err := openssl(t, raw, "cms", "-decrypt", "-binary", "-recip", pat.certFile, "-inkey", pat.keyFile); err != nil || !bytes.HasSuffix(out, []byte(bodyOf(letter))) {
 				t.Errorf("%s, %s as mail: openssl: %v: %s", kind, smimeType, err, diagnostics)
 			}
@@ -59,7 +59,7 @@ func TestOpenSSLVerifiesTheSignatureInside(t *testing.T) {
 	pat, ada := newCertificate(t, "rsa"), newCertificate(t, "p256")
 	for name, text := range letters {
 		b := must[*Batch](t)(SMIMEBatch(background, given(text), cms.AES256CBC, ada.signer(), sealedAt))
-		raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert)))
+		raw := octets(t, must[*Artifact](t)(SMIME(b, from, to, policy.None, pat.cert, cms.WrapOptions{})))
 		noCanary(t, name, raw)
 		inner, diagnostics, err := openssl(t, envelopedPart(t, readPart(t, raw), "enveloped-data"), "cms", "-decrypt", "-binary", "-inform", "DER", "-recip", pat.certFile, "-inkey", pat.keyFile)
 		if err != nil {
@@ -98,7 +98,7 @@ func TestTripleWrapping(t *testing.T) {
 	to, from := addr(t, "pat@home.example"), addr(t, "ada@clinic.example")
 	pat, ada, gateway := newCertificate(t, "rsa"), newCertificate(t, "rsa"), newCertificate(t, "p256")
 	b := must[*Batch](t)(SMIMEBatch(background, given(letters["no MIME"]), cms.AES256CBC, ada.signer(), sealedAt))
-	raw := octets(t, must[*Artifact](t)(SMIMETriple(background, b, from, to, policy.None, pat.cert, gateway.signer(), sealedAt)))
+	raw := octets(t, must[*Artifact](t)(SMIMETriple(background, b, from, to, policy.None, pat.cert, cms.WrapOptions{}, gateway.signer(), sealedAt)))
 	noCanary(t, "triple", raw)
 	out, diagnostics, err := openssl(t, raw, "cms", "-verify", "-CAfile", gateway.certFile)
 	if err != nil {
@@ -121,7 +121,7 @@ func TestABlindCopyDoesNotShowInSMIME(t *testing.T) {
 		b := must[*Batch](t)(SMIMEBatch(background, given(letter), c, nil, sealedAt))
 		for name, own := range people {
 			other := people[map[string]string{"pat": "blind", "blind": "pat"}[name]]
-			raw := octets(t, must[*Artifact](t)(SMIME(b, from, addr(t, name+"@home.example"), policy.None, own.cert)))
+			raw := octets(t, must[*Artifact](t)(SMIME(b, from, addr(t, name+"@home.example"), policy.None, own.cert, cms.WrapOptions{})))
 			noCanary(t, name, raw)
 			shown, diagnostics, err := openssl(t, raw, "cms", "-cmsout", "-print", "-noout")
 			if err != nil || strings.Count(string(shown), "d.ktri:") != 1 {
@@ -136,7 +136,7 @@ func TestABlindCopyDoesNotShowInSMIME(t *testing.T) {
 		}
 	}
 	b := must[*Batch](t)(SMIMEBatch(background, given(letter), cms.AES256CBC, nil, sealedAt))
-	if b.SMIMEAlgorithms(people["pat"].cert) == "" {
+	if b.SMIMEAlgorithms(people["pat"].cert, cms.WrapOptions{}) == "" {
 		t.Error("the algorithms are not told")
 	}
 }

@@ -18,7 +18,7 @@ CREATE TABLE keyring_entries (
     tier             TEXT   NOT NULL CHECK (tier = 'none' OR tier = 'harvested' OR tier = 'discovered' OR tier = 'confirmed' OR tier = 'pinned'),
     source           TEXT   NOT NULL,
     algorithm        TEXT   NOT NULL,
-    cipher           TEXT   NOT NULL CHECK (cipher = '' OR cipher = 'gcm'),
+    opens            TEXT   NOT NULL CHECK (opens = '' OR opens = 'gcm' OR opens = 'oaep' OR opens = 'gcm oaep'),
     reason           TEXT   NOT NULL,
     address_hmac     BYTEA  NOT NULL,
     fingerprint_hmac BYTEA  NOT NULL,

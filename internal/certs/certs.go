@@ -21,7 +21,7 @@ import (
 type Deps struct {
 	DB    *db.DB
 	Clock clock.Clock
-	Log   *slog.Logger
+	Log   *slog.Logger   // nil: nothing is logged
 	Roots *x509.CertPool // nil: those of the machine
 	// Get fetches from outside: GET without a body, POST with one. It gives no
 	// more than max octets, and an error for anything but success.
@@ -43,6 +43,9 @@ type Judge struct {
 func New(d Deps) *Judge {
 	if d.Timeout == 0 {
 		d.Timeout = 10 * time.Second
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Judge{deps: d, known: map[key]answer{}}
 }

@@ -28,7 +28,7 @@ type policyTestCmd struct {
 	Seal           string   `enum:",pgp,smime,tls,portal" default:"" placeholder:"SEAL" help:"Seal that the caller asks for, which removes all others."`
 	RequireTLS     bool     `name:"require-tls" help:"As if sent with REQUIRETLS."`
 	File           string   `placeholder:"FILE" help:"Policy to test in place of the published one; - for standard input."`
-	Refresh        bool     `help:"Look up what the recipients' domains can do, in place of using what is known."`
+	Refresh        bool     `help:"Look up what the recipients' domains can do and which keys they have, in place of using what is known."`
 }
 
 // Help shows an example.
@@ -121,10 +121,21 @@ func (c policyTestCmd) Run(ctx context.Context, env *environment) error {
 			if facts.Posture, err = c.posture(ctx, core, facts.Recipient.Domain()); err != nil {
 				return err
 			}
+			if facts.Keys, err = c.keys(ctx, core, o.ID, facts.Recipient); err != nil {
+				return err
+			}
 			r.Deliveries = append(r.Deliveries, rowOfPlan(facts.Recipient, policy.Decide(doc, facts)))
 		}
 		return env.result(r, r.tell)
 	})
+}
+
+func (c policyTestCmd) keys(ctx context.Context, core *app.Core, org id.ID, to mail.Address) (policy.Keys, error) {
+	if !c.Refresh {
+		return core.Keyring.Known(ctx, org, to)
+	}
+	found, err := core.Keyring.Find(ctx, org, to)
+	return found.Facts(), err
 }
 
 func owns(ctx context.Context, core *app.Core, org id.ID, domain string) (yes bool, err error) {

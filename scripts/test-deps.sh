@@ -11,6 +11,9 @@ initdb              postgresql
 psql                postgresql-client
 postfix             postfix
 gpg                 gnupg
+gpgsm               gpgsm
+rnp                 rnp
+sq                  sq
 openssl             openssl
 kzonecheck          knot-dnssecutils
 cmsutil             libnss3-tools

@@ -14,7 +14,7 @@ ARGS    ?=
 FUZZTIME ?= 20s
 
 browser := e2e/browser
-locks   := $(wildcard $(browser)/package-lock.json)
+locks   := $(wildcard e2e/*/package-lock.json)
 modules := $(locks:package-lock.json=node_modules/.installed)
 
 .PHONY: help
@@ -91,10 +91,10 @@ test-deps:
 	@scripts/test-deps.sh
 
 # Playwright drives Debian's Chromium: no browser is downloaded.
-$(browser)/node_modules/.installed: $(browser)/package-lock.json
-	cd $(browser) && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --silent
+e2e/%/node_modules/.installed: e2e/%/package-lock.json
+	cd e2e/$* && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf bin $(browser)/node_modules
+	rm -rf bin e2e/*/node_modules

@@ -51,12 +51,12 @@ func document(t *testing.T, versions map[string]string, present bool) {
 func render(versions map[string]string) string {
 	var list strings.Builder
 	list.WriteString("\n")
-	for _, name := range []string{"GnuPG", "gpgsm", "OpenSSL", "NSS", "RNP", "Sequoia"} {
+	for _, name := range []string{"GnuPG", "gpgsm", "OpenSSL", "NSS", "RNP", "Sequoia", "OpenPGP.js"} {
 		fmt.Fprintf(&list, "- %s: `%s`\n", name, versions[name])
 	}
 	n := &notes{}
 	text := put(template, "versions", list.String())
-	text = put(text, "openpgp", n.table(pgpRows, []string{"GnuPG", "RNP", "Sequoia"}, false))
+	text = put(text, "openpgp", n.table(pgpRows, []string{"GnuPG", "RNP", "Sequoia", "OpenPGP.js"}, false))
 	text = put(text, "smime", n.table(smimeRows, []string{"OpenSSL", "NSS", "gpgsm"}, true))
 	text = put(text, "notes", n.list())
 	return put(text, "samples", sampleTable())

@@ -24,7 +24,11 @@ type lane struct {
 
 func lanes(t *testing.T, p *people) (all []lane) {
 	t.Helper()
-	for _, tool := range []pgpTool{&gnupg{newFolder(t), p}, &ribose{newFolder(t), p}, &sequoia{folder: newFolder(t), p: p}} {
+	js, err := newOpenPGPjs(newFolder(t), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range []pgpTool{js, &gnupg{newFolder(t), p}, &ribose{newFolder(t), p}, &sequoia{folder: newFolder(t), p: p}} {
 		all = append(all, lane{newPGPPeer(tool, p), pgpRows})
 	}
 	n, err := newNSS(newFolder(t), p)

@@ -146,8 +146,19 @@ func opens(r row, raw []byte, kind policy.Seal, by string, o seal.OpenOptions) e
 }
 
 // proves reports whether the encryption itself notices alteration.
-func (r row) proves() bool {
-	return r.encrypts && (r.cipher == cms.AES256GCM || strings.HasPrefix(r.id, "pgp"))
+func (r row) proves() bool { return r.encrypts && r.integrity() != cms.IntegrityNone }
+
+// integrity is how the encryption of a row notices alteration.
+func (r row) integrity() string {
+	switch {
+	case r.v6:
+		return "aead"
+	case strings.HasPrefix(r.id, "pgp"):
+		return "mdc"
+	case r.cipher == cms.AES256GCM:
+		return cms.IntegrityGCM
+	}
+	return cms.IntegrityNone
 }
 
 func (r row) verdict(got *seal.Opened, kind policy.Seal, by string) error {
@@ -216,8 +227,8 @@ func (r row) content(got *seal.Opened, kind policy.Seal) error {
 		if i < 0 || !strings.HasPrefix(got.Layers[i].Algorithms, r.algorithm+", ") && !(r.oaep && strings.Contains(got.Layers[i].Algorithms, "OAEP-SHA256, ")) {
 			return fmt.Errorf("the layers are %+v", got.Layers)
 		}
-		if r.proves() && got.Layers[i].Integrity == cms.IntegrityNone {
-			return errors.New("the content is not authenticated")
+		if got.Layers[i].Integrity != r.integrity() {
+			return fmt.Errorf("alteration is noticed by %q", got.Layers[i].Integrity)
 		}
 	}
 	text, file := false, false

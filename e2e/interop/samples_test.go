@@ -37,6 +37,7 @@ type sample struct {
 
 const (
 	rfc9216, gopenpgp, mimekit = "smime-rfc9216", "openpgp-gopenpgp", "smime-mimekit"
+	rfc9580                    = "RFC 9580" // samples_pgp_test.go
 
 	// The content of many samples is a sentence and no mail. It is decrypted or
 	// verified, and then not shown.
@@ -51,6 +52,7 @@ var publishedSamples = []sample{
 	{rfc9216, "signedByAliceRSA.pem", "sign-rsa", "RSA-2048 PKCS #1 v1.5", "", "", noMail, "RSA-2048 SHA-256", "", "verified"},
 	{rfc9216, "signedByAliceRSAPSS.pem", "sign-pss", "RSA-2048 PSS", "", "", noMail, "RSA-2048 PSS SHA-256", "", "verified"},
 	{rfc9216, "signedByCarlosEd25519.pem", "sign-ed25519", "Ed25519", "", "", noMail, "Ed25519 SHA-512", "", "verified"},
+	{rfc9580, "appendix A.8", "", "version 6: X25519, AES-128-OCB", "", "", noMail, "X25519, AES-128-OCB, SEIPDv2", "aead", "opened"},
 	{rfc9216, "encryptedKekri.pem", "", "a key that both have agreed on before (KEKRecipientInfo)", "", "", "other_key", "", "", "closed: no key of ours"},
 	{gopenpgp, "sed_message", "", "encrypted without integrity protection", "sed_key", "", "no_integrity_packet", "", "", "closed: anybody could have altered it"},
 	{gopenpgp, "message_badmdc", "", "its MDC is wrong", "sed_key", "", "cannot_decrypt", "", "", "closed: altered"},
@@ -60,6 +62,9 @@ var publishedSamples = []sample{
 }
 
 func sampleFile(folder, file string) ([]byte, error) {
+	if folder == rfc9580 {
+		return map[string][]byte{"appendix A.8": []byte(rfcMessage), "": []byte(rfcSecret)}[file], nil
+	}
 	dir := os.Getenv("SEALPOST_TEST_DATA")
 	if dir == "" {
 		dir = filepath.Join("..", "..", "..", "shared", "data")
@@ -93,7 +98,7 @@ func (s sample) open() error {
 	switch s.folder {
 	case rfc9216:
 		raw, err = s.cms(data, &o)
-	case gopenpgp:
+	case gopenpgp, rfc9580:
 		raw, err = s.pgp(data, &o)
 	}
 	if err != nil {
@@ -183,7 +188,7 @@ func (s sample) cms(data []byte, o *seal.OpenOptions) ([]byte, error) {
 }
 
 func (s sample) pgp(data []byte, o *seal.OpenOptions) ([]byte, error) {
-	key, err := sampleFile(gopenpgp, s.keys)
+	key, err := sampleFile(s.folder, s.keys)
 	if err != nil {
 		return nil, err
 	}

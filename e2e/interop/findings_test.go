@@ -32,6 +32,27 @@ func TestGpgsmCrashesOnECKeys(t *testing.T) {
 	}
 }
 
+func TestGpgsmNeedsToBeToldTheDigest(t *testing.T) {
+	p, err := everybody()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := newGpgsm(newFolder(t), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := row{key: "p384"}
+	if err := g.own(r); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := g.gpgsm([]byte(entity), "--detach-sign", "--local-user", "<"+r.theirs()+">"); err == nil || !strings.Contains(err.Error(), "Invalid length") {
+		t.Errorf("gpgsm signs with P-384 by itself: %v", err)
+	}
+	if _, err := g.sign(r, []byte(entity)); err != nil {
+		t.Errorf("gpgsm does not sign even when it is told how: %v", err)
+	}
+}
+
 func TestOpenSSLDerivesKeysWithSHA1(t *testing.T) {
 	p, err := everybody()
 	if err != nil {

@@ -119,6 +119,10 @@ func (g *gpgsm) sign(r row, content []byte) ([]byte, error) {
 	if r.pss {
 		return nil, errNoOption
 	}
-	out, _, err := g.gpgsm(content, "--detach-sign", "--local-user", "<"+r.theirs()+">")
+	digest := "SHA256"
+	if r.key == "p384" {
+		digest = "SHA384" // see TestGpgsmNeedsToBeToldTheDigest
+	}
+	out, _, err := g.gpgsm(content, "--digest-algo", digest, "--detach-sign", "--local-user", "<"+r.theirs()+">")
 	return out, err
 }

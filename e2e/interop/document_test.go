@@ -137,8 +137,13 @@ func (n *notes) list() string {
 		if e.says != errNoOption.Error() {
 			fmt.Fprintf(&b, " It says `%s`.", e.says)
 		}
-		if e.control != "" {
-			fmt.Fprintf(&b, " What %s made it refuses in the same way (measured).", e.control)
+		switch {
+		case e.control == rfc9580Samples || e.control == rfc9216Samples:
+			fmt.Fprintf(&b, " It refuses %s in the same way (measured).", e.control)
+		case e.control != "":
+			fmt.Fprintf(&b, " It refuses what %s makes in the same way (measured).", e.control)
+		case e.word == refused:
+			b.WriteString(" No third program here makes such a message to compare.")
 		}
 		b.WriteString("\n")
 	}

@@ -129,16 +129,16 @@ const (
 	cannot  = "cannot"  // it has no such thing
 )
 
-const rfc9580Authors, rfc9216Samples = "the authors of RFC 9580", "the samples for RFC 9216"
+const rfc9580Samples, rfc9216Samples = "the samples of RFC 9580", "the samples for RFC 9216"
 
 // exceptions are all cells that do not work, each with its proof. The first
 // that fits counts.
 var exceptions = []exception{
-	{"GnuPG", reads, "pgp-.*v6", refused, "packet(5) with unknown version 6", rfc9580Authors, "GnuPG 2.2 knows no keys of version 6."},
+	{"GnuPG", reads, "pgp-.*v6", refused, "packet(5) with unknown version 6", rfc9580Samples, "GnuPG 2.2 knows no keys of version 6."},
 	{"GnuPG", writes, "pgp-.*v6", cannot, "packet(5) with unknown version 6", "", "GnuPG 2.2 knows no keys of version 6."},
-	{"RNP", reads, "pgp-.*v6", refused, "wrong key packet version", rfc9580Authors, "RNP 0.16 knows no keys of version 6."},
+	{"RNP", reads, "pgp-.*v6", refused, "wrong key packet version", rfc9580Samples, "RNP 0.16 knows no keys of version 6."},
 	{"RNP", writes, "pgp-.*v6", cannot, "wrong key packet version", "", "RNP 0.16 knows no keys of version 6."},
-	{"Sequoia", reads, "pgp-.*v6", refused, "Unsupported primary key", rfc9580Authors, "Version 0.27 knows no keys of version 6."},
+	{"Sequoia", reads, "pgp-.*v6", refused, "Unsupported primary key", rfc9580Samples, "Version 0.27 knows no keys of version 6."},
 	{"Sequoia", writes, "pgp-.*v6", cannot, "Unsupported primary key", "", "Version 0.27 knows no keys of version 6."},
 
 	{"OpenSSL", reads, "x25519-.*", refused, "Error decrypting CMS using private key", rfc9216Samples, "OpenSSL 3.0 has no key agreement with X25519 in CMS (RFC 8418)."},

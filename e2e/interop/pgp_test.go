@@ -127,7 +127,7 @@ func encryptedBody(armor []byte) string {
 // control has the program read the samples of RFC 9580: it is the only other
 // source of version 6 here.
 func (g *pgpPeer) control(r row) (string, error) {
-	const maker = rfc9580Authors
+	const maker = rfc9580Samples
 	if !r.v6 {
 		return maker, errors.New("there is no such sample")
 	}

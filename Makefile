@@ -82,6 +82,12 @@ soak: test-deps build ## Kill servers under load for a long time
 bench: test-deps build ## Measure Sealpost and Postfix side by side
 	$(GO) run ./bench $(ARGS)
 
+.PHONY: thunderbird
+thunderbird: ## Have Thunderbird open what is sealed, without a window; installs it (60 MB)
+	@command -v thunderbird >/dev/null || { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends thunderbird; } >/dev/null || \
+		{ echo "Install it with: sudo apt-get install --no-install-recommends thunderbird"; exit 1; }
+	$(GO) test -count=1 -v -tags thunderbird ./e2e/interop/thunderbird
+
 .PHONY: pictures
 pictures: build $(modules) ## Make the pictures of the README anew
 	@cd $(browser) && node pictures.mjs

@@ -26,6 +26,14 @@ const tab = tabmail.openTab("mailMessageTab", { messageURI: argument.URI, backgr
 const view = await loaded;
 const page = view.document;
 
+const pane = page.getElementById("messagepane");
+// Where it cannot decrypt S/MIME, a page that says so stands in place of the
+// message and its header: data:text/html;base64,…
+const complaint = () => {
+  const url = pane.currentURI?.spec ?? "";
+  return url.startsWith("data:text/html;base64,") && page.getElementById("msgHeaderView").collapsed
+    ? new DOMParser().parseFromString(atob(url.split(",")[1]), "text/html").querySelector("h1").textContent : "";
+};
 // A row of the header, without its label.
 const shown = id => {
   const row = page.getElementById(id);
@@ -44,15 +52,16 @@ const files = async () => {
   }
   return all;
 };
-const seen = async () => ({
+const nothing = Object.fromEntries(Object.keys(argument.Want).map(name => [name, ""]));
+const seen = async () => complaint() ? { ...nothing, Listed: view.gMessage.mime2DecodedSubject } : ({
   Technology: page.getElementById("cryptoBox").hidden ? "" : page.querySelector("#encryptionTechBtn .crypto-label").textContent,
   Encrypted: icon("encryptedHdrIcon"),
   Signed: icon("signedHdrIcon"),
   Subject: shown("expandedsubjectBox"),
   // In the list of messages, from now on.
-  Listed: view.gMessage?.mime2DecodedSubject ?? "",
+  Listed: view.gMessage.mime2DecodedSubject,
   To: [...page.querySelectorAll("#expandedtoBox .header-recipient")].map(e => e.textContent.trim()).join(", "),
-  Text: (page.getElementById("messagepane").contentDocument?.body?.innerText ?? "").trim(),
+  Text: (pane.contentDocument?.body?.innerText ?? "").trim(),
   Files: (await files()).join("\n"),
 });
 let result = {};
@@ -60,13 +69,15 @@ const wanted = async () => {
   result = await seen();
   return Object.entries(argument.Want).every(([name, value]) => result[name] === value);
 };
-const finished = () => events.has("shown") && events.has("processed") && view.gReceivedSignatureCount >= view.gExpectedSignatureCount;
+const finished = () => complaint() || events.has("shown") && events.has("processed") && view.gReceivedSignatureCount >= view.gExpectedSignatureCount;
 
-let as = await until(deadline, async () => finished() && (await wanted()));
+const as = await until(deadline, async () => finished() && (await wanted()));
 if (as && (argument.Want.Text == "" || argument.Want.Signed == "")) {
   await pause(1000);
-  as = await wanted();
 }
-result.Notice = [...page.querySelectorAll("notification-message")].map(n => n.shadowRoot?.querySelector(".message")?.textContent.trim() || n.textContent.trim()).join(" ");
+await wanted();
+result.Finished = Boolean(finished());
+result.Notice = complaint() ||
+  [...page.querySelectorAll("notification-message")].map(n => n.shadowRoot?.querySelector(".message")?.textContent || n.textContent).join(" ");
 tabmail.closeTab(tab);
 return result;

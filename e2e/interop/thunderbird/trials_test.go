@@ -1,4 +1,6 @@
-package main
+//go:build thunderbird
+
+package thunderbird
 
 import (
 	"bytes"
@@ -50,7 +52,10 @@ var (
 	noWrap            cms.WrapOptions
 )
 
-// altered replaces octets of the same length.
+// complains is a page in place of the message and its header.
+var complains = seen{Listed: hidden}
+
+// altered replaces some octets of a message.
 func altered(message []byte, err error, from, to string) ([]byte, error) {
 	if err == nil && !bytes.Contains(message, []byte(from)) {
 		err = errNothingAltered
@@ -75,6 +80,8 @@ func (p *people) pgpTrials() (all []trial) {
 		func(ctx context.Context) ([]byte, error) { return p.pgp(ctx, curve, nil) })
 	add("signed", read("OpenPGP", "", "verified", subject, named),
 		func(ctx context.Context) ([]byte, error) { return p.signed(ctx, p.adaPGP, nil) })
+	add("v6 Curve25519, signed", read("OpenPGP", "", "", subject, named),
+		func(ctx context.Context) ([]byte, error) { return p.signed(ctx, p.patPGP["v6 Curve25519"], nil) })
 	add("v6 Curve25519, encrypted and signed", unread("", ""),
 		func(ctx context.Context) ([]byte, error) { return p.pgp(ctx, p.patPGP["v6 Curve25519"], p.adaPGP) })
 
@@ -127,7 +134,7 @@ func (p *people) smimeTrials() (all []trial) {
 	add := func(name string, want seen, f func(context.Context) ([]byte, error)) {
 		all = append(all, trial{"S/MIME " + name, f, want})
 	}
-	for _, kind := range smimeKinds {
+	for _, kind := range []string{rsa2048, rsa3072, p256, p384} {
 		add(kind+", AES-256-CBC, encrypted and signed", read("S/MIME", "ok", "ok", hidden, address), func(ctx context.Context) ([]byte, error) {
 			return p.smime(ctx, p.patSMIME[kind], cms.AES256CBC, noWrap, p.adaSMIME[kind].signer(false))
 		})
@@ -147,8 +154,18 @@ func (p *people) smimeTrials() (all []trial) {
 	add("RSA-2048 with OAEP, AES-256-CBC, encrypted and signed", read("S/MIME", "ok", "ok", hidden, address), func(ctx context.Context) ([]byte, error) {
 		return p.smime(ctx, p.patSMIME[rsa2048], cms.AES256CBC, cms.WrapOptions{OAEP: true}, rsa.signer(false))
 	})
+	add("RSA-2048, AES-256-GCM, called enveloped-data", complains, func(ctx context.Context) ([]byte, error) {
+		message, err := p.smime(ctx, p.patSMIME[rsa2048], cms.AES256GCM, noWrap, nil)
+		return altered(message, err, "smime-type=authEnveloped-data", "smime-type=enveloped-data")
+	})
 	add("RSA-2048, signed with RSA-PSS", read("S/MIME", "", "ok", subject, named),
 		func(ctx context.Context) ([]byte, error) { return p.signed(ctx, nil, rsa.signer(true)) })
+	add("Ed25519, signed", read("S/MIME", "", "", subject, named),
+		func(ctx context.Context) ([]byte, error) { return p.signed(ctx, nil, p.adaSMIME[ed].signer(false)) })
+	add("X25519, AES-256-CBC, encrypted", complains,
+		func(ctx context.Context) ([]byte, error) {
+			return p.smime(ctx, p.patSMIME[x], cms.AES256CBC, noWrap, nil)
+		})
 	add("RSA-2048, triple wrapped", read("S/MIME", "ok", "ok", hidden, address),
 		func(ctx context.Context) ([]byte, error) { return p.triple(ctx, p.patSMIME[rsa2048], rsa) })
 
@@ -171,7 +188,7 @@ func (p *people) keysWanted() map[string]bool {
 		taken[name] = secret.Public().Version() == 4
 	}
 	for name := range p.patSMIME {
-		taken[name] = true
+		taken[name] = name != x
 	}
 	return taken
 }

@@ -1,4 +1,6 @@
-package main
+//go:build thunderbird
+
+package thunderbird
 
 import (
 	"bytes"

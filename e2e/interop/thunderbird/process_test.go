@@ -1,4 +1,6 @@
-package main
+//go:build thunderbird
+
+package thunderbird
 
 import (
 	"bytes"
@@ -58,17 +60,13 @@ type thunderbird struct {
 	said   bytes.Buffer
 }
 
-// start begins with a new profile, in a folder that goes when it stops.
-func start(ctx context.Context) (*thunderbird, error) {
-	folder, err := os.MkdirTemp("", "sealpost-thunderbird-")
-	if err != nil {
-		return nil, err
-	}
+// start begins with a new profile in the folder.
+func start(ctx context.Context, folder string) (*thunderbird, error) {
 	t := &thunderbird{folder: folder, ended: make(chan error, 1)}
 	profile := filepath.Join(folder, "profile")
-	err = errors.Join(os.Mkdir(profile, 0o700), os.WriteFile(filepath.Join(profile, "user.js"), []byte(preferences), 0o600))
+	err := errors.Join(os.Mkdir(profile, 0o700), os.WriteFile(filepath.Join(profile, "user.js"), []byte(preferences), 0o600))
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
+		return nil, err
 	}
 	t.cmd = exec.CommandContext(ctx, "thunderbird", "--headless", "--no-remote", "--marionette", "--remote-allow-system-access", "--profile", profile)
 	t.cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_CACHE_HOME="+folder, "XDG_RUNTIME_DIR="+folder, "LC_ALL=C.UTF-8", "TZ=UTC", "MOZ_CRASHREPORTER_DISABLE=1")
@@ -78,7 +76,7 @@ func start(ctx context.Context) (*thunderbird, error) {
 	t.cmd.Cancel = func() error { return syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL) }
 	t.cmd.WaitDelay = 5 * time.Second
 	if err := t.cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
+		return nil, err
 	}
 	go func() { t.ended <- t.cmd.Wait() }()
 	address, err := t.address(filepath.Join(profile, "MarionetteActivePort"))
@@ -86,7 +84,8 @@ func start(ctx context.Context) (*thunderbird, error) {
 		t.marionette, err = dial(address)
 	}
 	if err != nil {
-		return nil, errors.Join(err, t.stop())
+		t.stop()
+		return nil, err
 	}
 	return t, nil
 }
@@ -110,10 +109,10 @@ func (t *thunderbird) address(file string) (string, error) {
 	}
 }
 
-func (t *thunderbird) stop() error {
-	var err error
+// stop returns when all of it has ended.
+func (t *thunderbird) stop() {
 	if t.marionette == nil || t.quit() != nil {
-		err = t.cmd.Cancel()
+		_ = t.cmd.Cancel()
 	}
 	select {
 	case <-t.ended:
@@ -121,5 +120,4 @@ func (t *thunderbird) stop() error {
 		_ = t.cmd.Cancel()
 		<-t.ended
 	}
-	return errors.Join(err, os.RemoveAll(t.folder))
 }

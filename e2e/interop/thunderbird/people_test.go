@@ -1,13 +1,20 @@
-package main
+//go:build thunderbird
+
+package thunderbird
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -27,12 +34,12 @@ const (
 
 // identity is a key with its certificate.
 type identity struct {
-	key  crypto.Signer
+	key  crypto.PrivateKey // a crypto.Signer, but for X25519
 	cert *x509.Certificate
 }
 
 func (i identity) signer(pss bool) *cms.Signer {
-	return &cms.Signer{Key: i.key, Certificate: i.cert, PSS: pss}
+	return &cms.Signer{Key: i.key.(crypto.Signer), Certificate: i.cert, PSS: pss}
 }
 
 // people are the sender Ada and the recipient Pat, with keys of each kind.
@@ -55,9 +62,9 @@ const (
 	rsa3072 = "RSA-3072"
 	p256    = "P-256"
 	p384    = "P-384"
+	ed      = "Ed25519"
+	x       = "X25519"
 )
-
-var smimeKinds = []string{rsa2048, rsa3072, p256, p384}
 
 // kinds of OpenPGP keys.
 var profiles = map[string]openpgp.Profile{
@@ -101,10 +108,12 @@ func (p *people) certify(from, to time.Time) (err error) {
 		serial++
 		return certified(kind, certificate(serial, kind, address, name, from, to), &p.authority)
 	}
-	for _, kind := range smimeKinds {
+	for _, kind := range []string{rsa2048, rsa3072, p256, p384, ed} {
 		if p.adaSMIME[kind], err = issue(kind, sender, "Ada"); err != nil {
 			return err
 		}
+	}
+	for _, kind := range []string{rsa2048, rsa3072, p256, p384, x} {
 		if p.patSMIME[kind], err = issue(kind, recipient, "Pat"); err != nil {
 			return err
 		}
@@ -117,9 +126,14 @@ func (p *people) certify(from, to time.Time) (err error) {
 
 // certificate is what an authority for mail writes: for a key's own use.
 func certificate(serial int64, kind, address, name string, from, to time.Time) *x509.Certificate {
-	usage := x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
-	if kind == p256 || kind == p384 {
-		usage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement
+	usage := x509.KeyUsageDigitalSignature
+	switch kind {
+	case rsa2048, rsa3072:
+		usage |= x509.KeyUsageKeyEncipherment
+	case p256, p384:
+		usage |= x509.KeyUsageKeyAgreement
+	case x:
+		usage = x509.KeyUsageKeyAgreement
 	}
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name + " " + kind}, NotBefore: from, NotAfter: to, BasicConstraintsValid: true,
@@ -129,31 +143,71 @@ func certificate(serial int64, kind, address, name string, from, to time.Time) *
 
 // certified makes a key and its certificate; no issuer: it is its own.
 func certified(kind string, template *x509.Certificate, issuer *identity) (i identity, err error) {
+	var key crypto.Signer
 	switch kind {
 	case rsa2048:
-		i.key, err = rsa.GenerateKey(rand.Reader, 2048)
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
 	case rsa3072:
-		i.key, err = rsa.GenerateKey(rand.Reader, 3072)
+		key, err = rsa.GenerateKey(rand.Reader, 3072)
 	case p256:
-		i.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case p384:
-		i.key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case ed:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case x:
+		return agreeing(template, issuer)
 	default:
 		err = fmt.Errorf("no kind of key: %s", kind)
 	}
 	if err != nil {
 		return i, err
 	}
-	by, parent := i.key, template
+	by, parent := key, template
 	if issuer != nil {
-		by, parent = issuer.key, issuer.cert
+		by, parent = issuer.key.(crypto.Signer), issuer.cert
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, i.key.Public(), by)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
 	if err != nil {
 		return i, err
 	}
-	i.cert, err = x509.ParseCertificate(der)
-	return i, err
+	cert, err := x509.ParseCertificate(der)
+	return identity{key, cert}, err
+}
+
+// agreeing makes a certificate for X25519, which crypto/x509 does not: that
+// for Ed25519 differs in an octet of the algorithm (RFC 8410 section 3) and
+// is signed again.
+func agreeing(template *x509.Certificate, issuer *identity) (i identity, err error) {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return i, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, ed25519.PublicKey(key.PublicKey().Bytes()), issuer.key)
+	if err != nil {
+		return i, err
+	}
+	var parts struct {
+		TBS       asn1.RawValue
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &parts); err != nil {
+		return i, err
+	}
+	tbs := bytes.Replace(parts.TBS.FullBytes, []byte{6, 3, 43, 101, 112}, []byte{6, 3, 43, 101, 110}, 1)
+	digest := sha256.Sum256(tbs)
+	signature, err := issuer.key.(crypto.Signer).Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return i, err
+	}
+	parts.TBS = asn1.RawValue{FullBytes: tbs}
+	parts.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	if der, err = asn1.Marshal(parts); err != nil {
+		return i, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return identity{key, cert}, err
 }
 
 // password of the files that Thunderbird takes the keys from.

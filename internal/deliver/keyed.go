@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/cms"
@@ -68,10 +69,9 @@ func (j *job) tryKey(ctx context.Context, s policy.Seal) (used bool) {
 		return j.weak == nil
 	}
 	a, p, err := j.sealToKey(ctx, s)
-	var refused *fault.Fault
 	switch {
-	case errors.As(err, &refused) && refused.Kind == fault.Refused:
-		j.passedOver = append(j.passedOver, refused.Text)
+	case refused(err):
+		j.passedOver = append(j.passedOver, fault.From(err).Text)
 		return false
 	case err != nil:
 		if j.w.e.ctx.Err() == nil {
@@ -116,6 +116,8 @@ func modern(s policy.Seal, c *keyring.Choice) bool {
 }
 
 // batch gives the message as sealed once for all who are reached by a method.
+// A key of the sender that cannot sign is no reason to seal in another way:
+// then the message goes without a signature.
 func (j *job) batch(ctx context.Context, m method) (batch, error) {
 	e, work, sign := j.w.e, j.work, j.doc.Sign
 	return e.batches.get(ctx, m, func() (b batch, err error) {
@@ -125,24 +127,38 @@ func (j *job) batch(ctx context.Context, m method) (batch, error) {
 				return b, err
 			}
 		}
-		body, now := e.body(work), e.Clock.Now()
-		if m.seal == policy.PGP {
-			if signer.PGP != nil {
-				b.signed = string(policy.PGP)
-			}
-			b.Batch, err = seal.PGPBatch(ctx, body, m.modern, signer.PGP, now)
-			return b, err
+		if b, err = e.seal(ctx, m, work, signer); refused(err) {
+			e.Log.Warn("a key of the sender cannot sign; the message goes without a signature", "message", work.Item.Message, "seal", m.seal, "error", err)
+			b, err = e.seal(ctx, m, work, identity.Signing{})
 		}
-		cipher := cms.AES256CBC
-		if m.modern {
-			cipher = cms.AES256GCM
+		if refused(err) { // not the recipient's key is at fault
+			err = fmt.Errorf("seal a message for all: %s", err)
 		}
-		if signer.SMIME != nil {
-			b.signed = string(policy.SMIME)
-		}
-		b.Batch, err = seal.SMIMEBatch(ctx, body, cipher, signer.SMIME, now)
 		return b, err
 	})
+}
+
+func refused(err error) bool { return fault.Is(err, fault.Refused) }
+
+// seal makes a batch with the sender's signature inside, if there is a key.
+func (e *Engine) seal(ctx context.Context, m method, work spool.Work, signer identity.Signing) (b batch, err error) {
+	body, now := e.body(work), e.Clock.Now()
+	if m.seal == policy.PGP {
+		if signer.PGP != nil {
+			b.signed = string(policy.PGP)
+		}
+		b.Batch, err = seal.PGPBatch(ctx, body, m.modern, signer.PGP, now)
+		return b, err
+	}
+	cipher := cms.AES256CBC
+	if m.modern {
+		cipher = cms.AES256GCM
+	}
+	if signer.SMIME != nil {
+		b.signed = string(policy.SMIME)
+	}
+	b.Batch, err = seal.SMIMEBatch(ctx, body, cipher, signer.SMIME, now)
+	return b, err
 }
 
 // signerOf gives the keys of the address that recipients see as the sender.
@@ -171,7 +187,8 @@ func (j *job) signedBody(ctx context.Context) (seal.Body, error) {
 			return e.body(work), err
 		}
 		body, err := seal.SignedBody(ctx, e.body(work), signer.PGP, signer.SMIME, e.Clock.Now())
-		if errors.Is(err, mail.ErrNotSevenBit) { // what cannot be made safe to sign goes as it is
+		if refused(err) || errors.Is(err, mail.ErrNotSevenBit) { // a signature is no reason to keep the message back
+			e.Log.Warn("a message by tls goes without its sender's signature", "message", work.Item.Message, "error", err)
 			return e.body(work), nil
 		}
 		return body, err

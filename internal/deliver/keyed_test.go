@@ -285,3 +285,34 @@ func TestTheSenderSigns(t *testing.T) {
 		t.Errorf("mail by tls is not signed:\n%s", raw)
 	}
 }
+
+// TestAKeyThatCannotSignDoesNotUnseal: the sender's key is not the
+// recipient's. What cannot be signed is encrypted all the same.
+func TestAKeyThatCannotSignDoesNotUnseal(t *testing.T) {
+	from, err := mail.ParseAddress("ada@clinic.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := openpgp.Generate(openpgp.V4Curve25519, "Ada", from, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, r := keyed(t, dbtest.SQLite(t), func(deps *deliver.Deps) {
+		deps.Signer = func(context.Context, id.ID, mail.Address) (identity.Signing, error) {
+			return identity.Signing{PGP: ended}, nil
+		}
+	})
+	doc := policy.Default()
+	doc.Sign = policy.SignAll
+	h.publishDocument(doc)
+	r.put("cora@pgp-curve.example", pgpChoice(t, h.net.PGPKey("cora@pgp-curve.example"), policy.Confirmed))
+	receipt := h.accept(submit.Draft{Message: strings.NewReader(secretWords)}, "cora@pgp-curve.example", "anna@modern.example")
+	for i, want := range []policy.Seal{policy.PGP, policy.TLS} {
+		one := receipt.Deliveries[i].Delivery
+		h.delivered(one)
+		got, tried := h.delivery(one), h.attempts(one)[0]
+		if got.Seal != want || len(tried.PassedOver) != 0 || tried.Protection != nil && tried.Protection.Signed != "" {
+			t.Errorf("sealed by %s, passed over %q, %+v", got.Seal, tried.PassedOver, tried.Protection)
+		}
+	}
+}

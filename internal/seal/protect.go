@@ -84,19 +84,21 @@ func (f headerField) isStructural() bool {
 }
 
 // outside gives the field as it may be read on the way, or nothing. The
-// policy is RFC 9788's hcp_shy with two changes: From, Sender and Reply-To keep their
+// policy is RFC 9788's hcp_shy with two changes: From and Sender keep their
 // names, because they are the organization's own and every list of messages
 // shows them; and what is not named here stays inside, where hcp_shy lets it
-// out. To and Cc are addresses alone: a name beside an address says who is
-// treated there, and the address is needed to answer to all.
+// out. Other addresses stand alone: a name beside one says who is treated
+// there, and so does the phrase of a List-Id.
 func (f headerField) outside() []byte {
 	switch f.name {
 	case "subject":
 		return []byte(outerSubject)
-	case "from", "sender", "reply-to":
+	case "from", "sender":
 		return f.ascii()
-	case "to", "cc":
+	case "to", "cc", "reply-to":
 		return f.addresses()
+	case "list-id":
+		return f.listID()
 	case "in-reply-to", "references":
 		return f.messageIDs()
 	case "date", "message-id", "auto-submitted", "precedence", "x-auto-response-suppress", "autocrypt":
@@ -131,7 +133,7 @@ func (f headerField) ascii() []byte {
 	return written(h)
 }
 
-var outerNames = map[string]string{"to": "To", "cc": "Cc", "in-reply-to": "In-Reply-To", "references": "References"}
+var outerNames = map[string]string{"to": "To", "cc": "Cc", "reply-to": "Reply-To", "list-id": "List-Id", "in-reply-to": "In-Reply-To", "references": "References"}
 
 // addresses leaves out names, comments and the names of groups. A list that
 // does not parse may hold anything: nothing of it is shown.
@@ -166,11 +168,27 @@ func (f headerField) messageIDs() []byte {
 	return written(h)
 }
 
+var listID = regexp.MustCompile(`<[A-Za-z0-9._-]{1,250}>`)
+
+// listID leaves out the phrase (RFC 2919 section 2).
+func (f headerField) listID() []byte {
+	var h mail.Header
+	found := listID.FindString(f.header().Get(f.name))
+	if found == "" || h.Set(outerNames[f.name], found) != nil {
+		return nil
+	}
+	return written(h)
+}
+
+// forRecipient is the part of a Received field that tells whom a host took the
+// message for (RFC 5321 section 4.4), a blind copy perhaps.
+var forRecipient = regexp.MustCompile(`(?i)\s+for\s+<?[^\s<>;]+@[^\s<>;]+>?`)
+
 // traces are the fields that stay on top of a message.
 func traces(fields []headerField) (out []byte) {
 	for _, f := range fields {
 		if f.name == "received" {
-			out = append(out, f.ascii()...)
+			out = append(out, forRecipient.ReplaceAll(f.ascii(), nil)...)
 		}
 	}
 	return out

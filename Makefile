@@ -34,6 +34,7 @@ demo: build ## Watch the main job on an internet of its own (ARGS=--once ends by
 test: test-deps $(modules) build vet ## Prove everything: needs PostgreSQL, Postfix and more, see scripts/test-deps.sh
 	$(GO) test -count=1 -timeout=14m ./...
 	$(MAKE) fips
+	$(MAKE) thunderbird
 
 .PHONY: fips
 fips: ## Prove keys, seals, ledger and TLS where only what FIPS 140-3 approves works

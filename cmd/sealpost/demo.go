@@ -20,6 +20,10 @@ import (
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/identity"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 )
 
@@ -171,10 +175,27 @@ func (d *demo) settle(ctx context.Context) error {
 	if _, err := a.VerifyDomain(ctx, org.ID, demoDomain, lookupTXT(d.core.Config.Network.Resolver)); err != nil {
 		return err
 	}
+	if err := d.giveIdentity(ctx, org.ID); err != nil {
+		return err
+	}
 	if _, d.key, err = d.core.Clients.Create(ctx, auth.Client{Org: org.ID, Name: "demo", Scopes: auth.Scopes(), DefaultPurpose: "treatment"}); err != nil {
 		return err
 	}
 	d.api, err = newAPIClient(d.url, d.key.Reveal(), "")
+	return err
+}
+
+// giveIdentity makes the OpenPGP key that the sender signs with.
+func (d *demo) giveIdentity(ctx context.Context, org id.ID) error {
+	sender, err := mail.ParseAddress(demoSender)
+	if err != nil {
+		return err
+	}
+	has, err := d.core.Identities.Signer(ctx, org, sender)
+	if err != nil || has.PGP != nil {
+		return err
+	}
+	_, err = d.core.Identities.Create(ctx, org, identity.Request{Address: sender, Kind: policy.PGP, Name: "Dr. Ada Reyes"})
 	return err
 }
 

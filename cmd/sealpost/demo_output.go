@@ -113,7 +113,7 @@ func (o *demoOutput) row(x *expectation) {
 	if !x.reached() {
 		mark, color = "?", red
 	}
-	cells := []string{g.Recipient, x.entry.Posture, seal, dash(g.Grade), g.State, strings.ReplaceAll(dash(g.Reason), "_", " "),
+	cells := []string{g.Recipient, x.entry.Posture, seal, dash(g.Grade), g.State, why(x),
 		fmt.Sprintf("%.1f s", time.Since(x.sent).Seconds())}
 	fmt.Fprint(o.w, "  ", o.paint(color, mark), " ")
 	for i, cell := range cells {
@@ -124,6 +124,19 @@ func (o *demoOutput) row(x *expectation) {
 		fmt.Fprint(o.w, text, " ")
 	}
 	fmt.Fprintln(o.w)
+}
+
+// why tells where a key came from, or the reason of the state.
+func why(x *expectation) string {
+	_, protection := x.evidence()
+	var by struct {
+		Tier   string `json:"tier"`
+		Source string `json:"source"`
+	}
+	if json.Unmarshal(protection, &by) == nil && by.Source != "" {
+		return by.Tier + " by " + by.Source
+	}
+	return strings.ReplaceAll(dash(x.got.Reason), "_", " ")
 }
 
 func markOf(state string) (mark, color string) {

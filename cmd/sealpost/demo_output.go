@@ -136,6 +136,9 @@ func why(x *expectation) string {
 	if json.Unmarshal(protection, &by) == nil && by.Source != "" {
 		return by.Tier + " by " + by.Source
 	}
+	if n := len(x.got.Attempts); n > 0 && len(x.got.Attempts[n-1].PassedOver) > 0 && x.got.Reason == "" {
+		return "no usable key"
+	}
 	return strings.ReplaceAll(dash(x.got.Reason), "_", " ")
 }
 

@@ -30,6 +30,7 @@ type delivered struct {
 	Attempts  []struct {
 		Evidence   json.RawMessage `json:"evidence"`
 		Protection json.RawMessage `json:"protection"`
+		PassedOver []string        `json:"passed_over"`
 	} `json:"attempts"`
 }
 

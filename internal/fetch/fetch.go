@@ -272,13 +272,36 @@ func (c *Client) usable(a netip.Addr) bool {
 }
 
 // Public refuses addresses at which somebody could have our own network asked
-// in our name.
+// in our name, and those that nobody on the internet has.
 func Public(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a)
+	a = a.Unmap().WithZone("") // no prefix holds an address with a zone
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// sharedSpace is for carriers' own networks (RFC 6598).
-var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+// notPublic are the prefixes of the IANA registries of special addresses that
+// package netip does not know of, and those that hold an IPv4 address within
+// an IPv6 one: a gateway may lead from there to any of them.
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),       // this network (RFC 791)
+	netip.MustParsePrefix("100.64.0.0/10"),   // carriers' own networks (RFC 6598)
+	netip.MustParsePrefix("192.0.0.0/24"),    // protocols (RFC 6890)
+	netip.MustParsePrefix("192.0.2.0/24"),    // documentation (RFC 5737)
+	netip.MustParsePrefix("192.88.99.0/24"),  // relays of 6to4 (RFC 7526)
+	netip.MustParsePrefix("198.18.0.0/15"),   // measurements (RFC 2544)
+	netip.MustParsePrefix("198.51.100.0/24"), // documentation (RFC 5737)
+	netip.MustParsePrefix("203.0.113.0/24"),  // documentation (RFC 5737)
+	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, and broadcast (RFC 1112)
+
+	netip.MustParsePrefix("::/96"),          // with IPv4 inside, outdated (RFC 4291)
+	netip.MustParsePrefix("64:ff9b::/96"),   // NAT64 (RFC 6052)
+	netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64 of one's own (RFC 8215)
+	netip.MustParsePrefix("100::/64"),       // discarded (RFC 6666)
+	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380)
+	netip.MustParsePrefix("2001:db8::/32"),  // documentation (RFC 3849)
+	netip.MustParsePrefix("2002::/16"),      // 6to4 (RFC 3056)
+	netip.MustParsePrefix("3fff::/20"),      // documentation (RFC 9637)
+	netip.MustParsePrefix("fec0::/10"),      // site-local, outdated (RFC 3879)
+}
 
 func (c *Client) transport(addrs []netip.Addr, port int) *http.Transport {
 	return &http.Transport{

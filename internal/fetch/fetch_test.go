@@ -166,9 +166,20 @@ func TestPublic(t *testing.T) {
 	for a, want := range map[string]bool{
 		"127.0.0.1": false, "10.1.2.3": false, "192.168.0.1": false, "169.254.169.254": false, "100.64.1.1": false,
 		"0.0.0.0": false, "::1": false, "fd00::1": false, "fe80::1": false, "::ffff:127.0.0.1": false,
-		"192.0.2.1": true, "2001:db8::1": true,
+		"255.255.255.255": false, "224.0.0.1": false, "ff02::1": false, "fe80::1%eth0": false,
+
+		"0.1.2.3": false, "192.0.0.8": false, "192.0.2.1": false, "192.88.99.1": false, "198.18.0.1": false, "198.19.255.255": false,
+		"198.51.100.7": false, "203.0.113.7": false, "240.0.0.1": false, "255.0.0.1": false,
+		"::7f00:1": false, "::10.0.0.1": false, "::ffff:10.0.0.1": false, "::ffff:192.0.2.1": false,
+		"64:ff9b::a00:1": false, "64:ff9b::7f00:1": false, "64:ff9b:1::1": false, "64:ff9b:1:ffff::1": false,
+		"2002:7f00:1::": false, "2002:a00:1::1": false, "2001::1": false, "2001:0:a00:1::1": false, "2001:db8::1": false,
+		"100::1": false, "3fff::1": false, "fec0::1": false, "feff::1": false, "fec0::1%eth0": false, "2002:a00:1::1%1": false,
+
+		"1.0.0.1": true, "100.128.0.1": true, "192.0.1.1": true, "192.0.3.1": true, "198.17.255.255": true, "198.20.0.1": true,
+		"203.0.112.1": true, "223.255.255.1": true, "::ffff:9.9.9.9": true, "64:ff9b:2::1": true, "100:0:0:1::1": true,
+		"2001:1::1": true, "2001:4860::1": true, "2001:db7::1": true, "2003::1": true, "2600::1": true, "2a00:1450::1": true,
 	} {
-		if got := Public(netip.MustParseAddr(a).Unmap()); got != want {
+		if got := Public(netip.MustParseAddr(a)); got != want {
 			t.Errorf("Public(%s) is %v", a, got)
 		}
 	}
@@ -209,7 +220,7 @@ func TestOwnNetworkIsNotAsked(t *testing.T) {
 	}
 	// One private address among public ones is enough: a name could be made to
 	// change between the look and the connection.
-	n.SetA("both.example", netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.23.1.1"))
+	n.SetA("both.example", netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("127.23.1.1"))
 	for url, want := range map[string]string{
 		"https://pages.example/p": Address, "https://both.example/p": Address,
 		"https://127.0.0.1/": Address, "https://[::1]/": Address, "https://[::ffff:10.0.0.1]/": Address,

@@ -346,7 +346,7 @@ func TestSecureDNS(t *testing.T) {
 	}
 	w.check(t, w.from(t, SMIMEA, "two@signed.example"), policy.SMIME, policy.Confirmed, der)
 	for to, source := range map[string]string{
-		"a@plain.example": OPENPGPKEY, "A@signed.example": OPENPGPKEY, "garbage@signed.example": OPENPGPKEY,
+		"a@plain.example": OPENPGPKEY, "garbage@signed.example": OPENPGPKEY,
 		"alias@signed.example": OPENPGPKEY, "a@island.example": OPENPGPKEY,
 		"digest@signed.example": SMIMEA, "spki@signed.example": SMIMEA, "usage0@signed.example": SMIMEA, "usage2@signed.example": SMIMEA,
 		"usage4@signed.example": SMIMEA, "nobody@signed.example": SMIMEA,
@@ -481,5 +481,58 @@ func TestWrongConfiguration(t *testing.T) {
 		if _, err := New(d); err == nil {
 			t.Errorf("taken: %v %v", d.KeyServers, d.Directories)
 		}
+	}
+}
+
+// TestEverySpellingOfAMailbox: the keyring tells mailboxes apart by their
+// normal form, so how somebody writes an address must not decide about the key
+// that all others use.
+func TestEverySpellingOfAMailbox(t *testing.T) {
+	w := start(t, func(n *fake.Internet, d *Deps) {
+		key, der := n.PGPKey("cora@pgp-curve.example"), n.MailCertificate("simon@smime-rsa.example").Raw
+		n.SetSecure("signed.example", true)
+		for _, local := range []string{"jane", "Hugh", "jörg", "ÖZ"} {
+			n.SetOPENPGPKEY(local+"@signed.example", key)
+			n.SetSMIMEA(local+"@signed.example", der, 3)
+			if err := n.PutWKD("signed.example", local, key, fake.WKDOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.PutHKPS("keys.example", local+"@signed.example", key, fake.NoWebFault); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.SetDNSFault(personal(address(t, "Bogus@signed.example"), "_openpgpkey"), fake.ServFail)
+		if err := n.PutHandler("keys.example", "/vks/v1/by-email/", http.NotFoundHandler()); err != nil {
+			t.Fatal(err)
+		}
+		// The page of one spelling is broken, that of the other says no.
+		if err := n.PutWKD("signed.example", "ÄNNE", nil, fake.WKDOptions{Fault: fake.PageFails}); err != nil {
+			t.Fatal(err)
+		}
+		d.KeyServers = []string{"keys.example"}
+	})
+	decomposed := "jo\u0308rg"
+	for _, source := range []string{WKD, OPENPGPKEY, SMIMEA, HKPS} {
+		for _, local := range []string{"jane", "Jane", "JANE", "Hugh", "jörg", "JÖRG", "Jörg", decomposed, "ÖZ"} {
+			if a := w.from(t, source, local+"@signed.example"); len(a.Findings) != 1 || a.Absent || a.Certain || a.Word != "" {
+				t.Errorf("%s of %s: %+v", source, local, a)
+			}
+		}
+		for _, local := range []string{"nobody", "Nobody", "NÖBODY"} {
+			if a := w.from(t, source, local+"@signed.example"); len(a.Findings) != 0 || !a.Absent || !a.Certain || a.Word != "" {
+				t.Errorf("%s of %s: %+v", source, local, a)
+			}
+		}
+	}
+	if a := w.from(t, OPENPGPKEY, "Bogus@signed.example"); a.Absent || a.Certain || a.Word != fetch.DNS {
+		t.Errorf("one spelling does not validate: %+v", a)
+	}
+	if a := w.from(t, WKD, "ÄNNE@signed.example"); a.Absent || a.Certain || a.Word != fetch.Status {
+		t.Errorf("the page of one spelling fails: %+v", a)
+	}
+	// Some letters are longer when small: that is no address then.
+	long := strings.Repeat("Ⱥ", 30) // two octets each, three when small
+	if a := w.from(t, OPENPGPKEY, long+"@signed.example"); !a.Absent || a.Certain {
+		t.Errorf("a spelling that could not be asked for: %+v", a)
 	}
 }

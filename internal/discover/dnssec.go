@@ -15,8 +15,8 @@ import (
 )
 
 // personal is the name under which DNS keeps what belongs to an address (RFC
-// 7929 section 3, RFC 8162 section 3). The local part is taken as it is
-// written: the RFCs lower nothing.
+// 7929 section 3, RFC 8162 section 3). The local part is taken as a spells it:
+// the RFCs lower nothing.
 func personal(a mail.Address, below string) string {
 	sum := sha256.Sum256([]byte(a.Local()))
 	return hex.EncodeToString(sum[:28]) + "." + below + "." + a.Domain()
@@ -50,14 +50,16 @@ func (s *Sources) askSecure(ctx context.Context, a mail.Address, name, below str
 			s.answered(key)
 			s.facts.update(key, func(f *fact) { f.known = s.clock.Now().Add(clamp(zone.TTL)) })
 		}
-		got, err := s.resolver.Ask(ctx, personal(a, below), qtype)
-		switch {
-		case err != nil && dnsWord(err) == fetch.Timeout:
-			return s.fails(key, fetch.Timeout)
-		case err != nil:
-			return Answer{Word: fetch.DNS} // one record that does not validate says nothing of the others
-		}
-		return s.readSecure(got, read)
+		return eachSpelling(a, func(a mail.Address) Answer {
+			got, err := s.resolver.Ask(ctx, personal(a, below), qtype)
+			switch {
+			case err != nil && dnsWord(err) == fetch.Timeout:
+				return s.fails(key, fetch.Timeout)
+			case err != nil:
+				return Answer{Word: fetch.DNS} // one record that does not validate says nothing of the others
+			}
+			return s.readSecure(got, read)
+		})
 	})
 }
 

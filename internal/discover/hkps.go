@@ -29,15 +29,17 @@ func (s *Sources) askKeyServers(ctx context.Context, a mail.Address) Answer {
 func (s *Sources) askKeyServer(ctx context.Context, host string, a mail.Address) Answer {
 	key := HKPS + " " + host
 	return s.about(ctx, key, func(fact) Answer {
-		address := strings.ReplaceAll(url.QueryEscape(a.Reveal()), "+", "%20")
-		out, err := s.fetchKey(ctx, "https://"+host+"/vks/v1/by-email/"+address, policy.Discovered)
-		switch {
-		case hostFails(out.Word), fetch.Code(err) >= 500, fetch.Code(err) == 429:
-			return s.fails(key, out.Word)
-		case out.Word == "":
-			s.answered(key)
-		}
-		return out
+		return eachSpelling(a, func(a mail.Address) Answer {
+			address := strings.ReplaceAll(url.QueryEscape(a.Reveal()), "+", "%20")
+			out, err := s.fetchKey(ctx, "https://"+host+"/vks/v1/by-email/"+address, policy.Discovered)
+			switch {
+			case hostFails(out.Word), fetch.Code(err) >= 500, fetch.Code(err) == 429:
+				return s.fails(key, out.Word)
+			case out.Word == "":
+				s.answered(key)
+			}
+			return out
+		})
 	})
 }
 

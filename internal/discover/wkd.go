@@ -51,6 +51,13 @@ func wkdBase(method, domain string) string {
 	return "https://" + domain + "/.well-known/openpgpkey/"
 }
 
+// wkdPage is where the key of an address stands. Besides its name, made of the
+// local part in lower case, it gets that as a spells it: a host may look at
+// either.
+func wkdPage(method string, a mail.Address) string {
+	return wkdBase(method, a.Domain()) + "hu/" + wkdHash(a.Local()) + "?l=" + url.QueryEscape(a.Local())
+}
+
 // askWKD asks the Web Key Directory of the domain. That the answer came over
 // verified HTTPS from a host of the domain confirms it.
 func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
@@ -64,8 +71,11 @@ func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
 			}
 			method = m
 		}
-		page := wkdBase(method, a.Domain()) + "hu/" + wkdHash(a.Local()) + "?l=" + url.QueryEscape(a.Local())
-		out, err := s.fetchKey(ctx, page, policy.Confirmed)
+		var err error
+		out := eachSpelling(a, func(a mail.Address) (out Answer) {
+			out, err = s.fetchKey(ctx, wkdPage(method, a), policy.Confirmed)
+			return out
+		})
 		if method == direct {
 			// That there is no host for the advanced method was plain DNS: the
 			// key that was there before may be there still.

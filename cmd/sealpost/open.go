@@ -17,8 +17,8 @@ import (
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
+	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/cms"
-	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -183,16 +183,8 @@ func (c *openCmd) believed(o *seal.OpenOptions) error {
 	if !roots.AppendCertsFromPEM(pem) {
 		return usagef("--ca-file holds no certificate in PEM.")
 	}
-	o.CheckCertificate = func(cert *x509.Certificate, others []*x509.Certificate, _ mail.Address, at time.Time) error {
-		between := x509.NewCertPool()
-		for _, x := range others {
-			between.AddCert(x)
-		}
-		_, err := cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}})
-		if err != nil {
-			return fault.New(fault.Refused, "no_chain", "No authority in --ca-file vouches for it.").Because(err)
-		}
-		return nil
+	o.CheckCertificate = func(cert *x509.Certificate, others []*x509.Certificate, from mail.Address, at time.Time) error {
+		return certs.SignatureUnder(roots, cert, others, from, at)
 	}
 	return nil
 }

@@ -31,8 +31,8 @@ func fromOrg(ctx context.Context, core *app.Core, org account.Org, o *seal.OpenO
 		return append(list, more...), err
 	}
 	if o.CheckCertificate == nil {
-		o.CheckCertificate = func(cert *x509.Certificate, others []*x509.Certificate, _ mail.Address, at time.Time) error {
-			return core.Certs.Signature(ctx, cert, others, at)
+		o.CheckCertificate = func(cert *x509.Certificate, others []*x509.Certificate, from mail.Address, at time.Time) error {
+			return core.Certs.Signature(ctx, cert, others, from, at)
 		}
 	}
 	return nil

@@ -1,10 +1,12 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,23 +69,41 @@ func (j *Judge) ForSealing(ctx context.Context, cert *x509.Certificate, others [
 	if !speaksFor(Addresses(cert), a) {
 		return Verdict{}, refuse("wrong_address")
 	}
-	return j.proved(ctx, cert, others, now, func(chain []*x509.Certificate) error {
-		if unconstrained(chain, a) {
-			return refuse("name_constraints")
-		}
-		return nil
-	})
+	return j.proved(ctx, cert, others, a, now)
 }
 
-// Signature judges the certificate of a signature that was made, or received,
-// at a time. A certificate that was revoked since is refused too: the time is
-// only what the signer says.
-func (j *Judge) Signature(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, at time.Time) error {
+// Signature judges the certificate of a signature by a that was made, or
+// received, at a time. A certificate that was revoked since is refused too: the
+// time is only what the signer says.
+func (j *Judge) Signature(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, a mail.Address, at time.Time) error {
+	if err := unfitToSign(cert, a, at); err != nil {
+		return err
+	}
+	_, err := j.proved(ctx, cert, others, a, at)
+	return err
+}
+
+// SignatureUnder judges as Signature does, but by these roots and without
+// asking whether anything was revoked.
+func SignatureUnder(roots *x509.CertPool, cert *x509.Certificate, others []*x509.Certificate, a mail.Address, at time.Time) error {
+	if err := unfitToSign(cert, a, at); err != nil {
+		return err
+	}
+	chains, err := chainsTo(roots, cert, others, at)
+	if err == nil && !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return !unconstrained(chain, a) }) {
+		return refuse("name_constraints")
+	}
+	return err
+}
+
+func unfitToSign(cert *x509.Certificate, a mail.Address, at time.Time) error {
 	if err := unfit(cert, signing, at); err != nil {
 		return err
 	}
-	_, err := j.proved(ctx, cert, others, at, func([]*x509.Certificate) error { return nil })
-	return err
+	if !speaksFor(Addresses(cert), a) {
+		return refuse("wrong_address")
+	}
+	return nil
 }
 
 // Revocation asks whether a certificate that was proved in another way (it was
@@ -106,18 +126,20 @@ func (j *Judge) Revocation(ctx context.Context, cert, issuer *x509.Certificate) 
 	return a.source, nil
 }
 
-// proved finds a chain that holds and in which nothing was revoked.
-func (j *Judge) proved(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, at time.Time, also func([]*x509.Certificate) error) (Verdict, error) {
-	chains, err := j.chains(cert, others, at)
+// proved finds a chain that holds for an address and in which nothing was
+// revoked.
+func (j *Judge) proved(ctx context.Context, cert *x509.Certificate, others []*x509.Certificate, a mail.Address, at time.Time) (Verdict, error) {
+	chains, err := chainsTo(j.deps.Roots, cert, others, at)
 	if err != nil {
 		return Verdict{}, err
 	}
 	var first error
 	for _, chain := range chains {
-		v, err := Verdict{}, also(chain)
-		if err == nil {
-			v, err = j.unrevoked(ctx, chain)
+		if unconstrained(chain, a) {
+			first = cmp.Or(first, error(refuse("name_constraints")))
+			continue
 		}
+		v, err := j.unrevoked(ctx, chain)
 		if err == nil {
 			return v, nil
 		}
@@ -125,9 +147,7 @@ func (j *Judge) proved(ctx context.Context, cert *x509.Certificate, others []*x5
 		if !errors.As(err, &known) {
 			return Verdict{}, err
 		}
-		if first == nil {
-			first = err
-		}
+		first = cmp.Or(first, err)
 	}
 	return Verdict{}, first
 }

@@ -18,17 +18,17 @@ const (
 	maxChains = 4  // that are looked at
 )
 
-// chains gives the ways from cert to a root that hold at a time, the best
+// chainsTo gives the ways from cert to a root that hold at a time, the best
 // first. Key usage, path lengths, extended key usage and name constraints (RFC
 // 5280 section 6) are looked at by crypto/x509.
-func (j *Judge) chains(cert *x509.Certificate, others []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
+func chainsTo(roots *x509.CertPool, cert *x509.Certificate, others []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
 	others = others[:min(len(others), maxOthers)]
 	pool := x509.NewCertPool()
 	for _, c := range others {
 		pool.AddCert(c)
 	}
 	found, err := cert.Verify(x509.VerifyOptions{
-		Roots: j.deps.Roots, Intermediates: pool, CurrentTime: at,
+		Roots: roots, Intermediates: pool, CurrentTime: at,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ func TestAGoodCertificateIsTaken(t *testing.T) {
 	if want := w.clock.Now().Add(7 * 24 * time.Hour); !v.Until.Equal(want) {
 		t.Errorf("until %v, want %v", v.Until, want)
 	}
-	if err := w.judge.Signature(context.Background(), c, v.Chain, w.clock.Now()); err != nil {
+	if err := w.judge.Signature(context.Background(), c, v.Chain, parsed(address), w.clock.Now()); err != nil {
 		t.Error(err)
 	}
 	// Without any usage, everything is allowed; who may anything may mail.
@@ -172,19 +172,33 @@ func TestAnAuthorityWithAWeakKey(t *testing.T) {
 func TestSignatureCertificates(t *testing.T) {
 	w := sqlite(t)
 	now := w.clock.Now()
+	other, ours := w.authority(w.root, "Other", permitted("other.example")), w.authority(w.root, "Ours", permitted("clinic.example"))
 	for name, tc := range map[string]struct {
+		by     *authority
 		change func(*x509.Certificate)
 		word   string
 	}{
-		"for signatures":      {func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment }, ""},
-		"for encryption only": {func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }, "key_usage"},
-		"expired since":       {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }, ""},
-		"expired then":        {func(c *x509.Certificate) { c.NotAfter = now.Add(-3 * time.Hour) }, "expired"},
-		"for servers only":    {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, "key_usage"},
+		"for signatures":         {w.sub, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment }, ""},
+		"for encryption only":    {w.sub, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }, "key_usage"},
+		"expired since":          {w.sub, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }, ""},
+		"expired then":           {w.sub, func(c *x509.Certificate) { c.NotAfter = now.Add(-3 * time.Hour) }, "expired"},
+		"for servers only":       {w.sub, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, "key_usage"},
+		"another address":        {w.sub, func(c *x509.Certificate) { c.EmailAddresses = []string{"other@clinic.example"} }, "wrong_address"},
+		"address in the subject": {w.sub, inSubject, ""},
+
+		"authority for another domain":             {other, nil, "name_constraints"},
+		"authority for another domain, in subject": {other, inSubject, "name_constraints"},
+		"authority for the domain":                 {ours, nil, ""},
+		"authority for the domain, in subject":     {ours, inSubject, "name_constraints"},
+		"a root that nobody trusts":                {w.authority(nil, "Stranger", nil), nil, "no_chain"},
 	} {
-		err := w.judge.Signature(context.Background(), w.sub.person(tc.change), []*x509.Certificate{w.sub.cert}, now.Add(-2*time.Hour))
-		t.Log(name)
-		checkWord(t, err, tc.word)
+		t.Run(name, func(t *testing.T) {
+			c, others, at := tc.by.person(tc.change), []*x509.Certificate{tc.by.cert}, now.Add(-2*time.Hour)
+			checkWord(t, w.judge.Signature(context.Background(), c, others, parsed(address), at), tc.word)
+			roots := x509.NewCertPool()
+			roots.AddCert(w.root.cert)
+			checkWord(t, certs.SignatureUnder(roots, c, others, parsed(address), at), tc.word)
+		})
 	}
 }
 

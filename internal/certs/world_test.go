@@ -248,9 +248,13 @@ func (a *authority) answerBy(responder *x509.Certificate, key crypto.Signer, cer
 
 // seal asks for a certificate with the authorities of the world at hand.
 func (w *world) seal(c *x509.Certificate, others ...*x509.Certificate) (certs.Verdict, error) {
-	a, err := mail.ParseAddress(address)
+	return w.judge.ForSealing(context.Background(), c, append(others, w.sub.cert), parsed(address))
+}
+
+func parsed(s string) mail.Address {
+	a, err := mail.ParseAddress(s)
 	must(err)
-	return w.judge.ForSealing(context.Background(), c, append(others, w.sub.cert), a)
+	return a
 }
 
 // want checks the word by which a certificate is refused, "" for none.

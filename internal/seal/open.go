@@ -19,9 +19,9 @@ type OpenOptions struct {
 	// Signers gives the OpenPGP keys that may sign for an address. nil: none
 	// are known.
 	Signers func(from mail.Address) ([]SignerKey, error)
-	// CheckCertificate judges chain, usage and revocation of the certificate
-	// of an S/MIME signature, such as certs.Judge.Signature does. nil: no
-	// certificate is believed.
+	// CheckCertificate judges address, chain, usage and revocation of the
+	// certificate of an S/MIME signature, such as certs.Judge.Signature does.
+	// nil: no certificate is believed.
 	CheckCertificate func(cert *x509.Certificate, others []*x509.Certificate, from mail.Address, at time.Time) error
 	At               time.Time // now
 	Limits           OpenLimits

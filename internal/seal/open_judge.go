@@ -221,6 +221,8 @@ func (op *opener) judgeCertificate(s *Signer, sender mail.Address) (word, more s
 	}
 	s.Status = f.Reason
 	switch f.Reason {
+	case "wrong_address":
+		return "signer_differs", ""
 	case "revoked":
 		return "signer_revoked", ""
 	case "expired", "not_yet_valid":

@@ -116,6 +116,7 @@ func TestOpenBelievesOnlyWhatItIsTold(t *testing.T) {
 		}), "certificate_unchecked"},
 		"revoked":            {"smime-signed", refused("revoked"), "signer_revoked"},
 		"expired":            {"smime-encrypted-signed", refused("expired"), "signer_expired"},
+		"another address":    {"smime-opaque", refused("wrong_address"), "signer_differs"},
 		"wrong usage":        {"smime-opaque", refused("key_usage"), "certificate_refused"},
 		"before it was made": {"pgp-signed", with(func(o *OpenOptions) { o.At = openedAt.Add(-48 * time.Hour) }), "*"},
 		"years later":        {"smime-signed", with(func(o *OpenOptions) { o.At = openedAt.AddDate(3, 0, 0) }), ""},

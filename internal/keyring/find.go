@@ -137,7 +137,7 @@ func (k *Keyring) judgeAll(ctx context.Context, a mail.Address, h *holding, shar
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.rows {
-		judged := e.State == Active || e.State == Proposed || e.State == Refused && passing(e.Reason)
+		judged := e.State == Active || e.State == Proposed || e.State == Refused && passing(e.Kind, e.Reason)
 		if !judged || e.m == nil {
 			continue
 		}
@@ -154,13 +154,14 @@ func (k *Keyring) judgeAll(ctx context.Context, a mail.Address, h *holding, shar
 		case twin != nil && twin.Reason == wordRevoked:
 			v = verdict{refused: fault.New(fault.Refused, wordRevoked, "The key was revoked."), until: v.until}
 			h.verdicts[e.ID] = v
-		case twin != nil && twin.m != nil && twin.State == Active && later(twin.m.expires(), e.m.expires()):
-			if renewed := k.judge(ctx, twin.m, a, e.base(), now); renewed.good() {
-				r.sights = append(r.sights, sight{m: twin.m, source: e.Source, proof: e.base(), verdict: renewed, stored: true, renews: true, opens: e.Opens})
-				continue
+		case twin != nil && twin.m != nil && e.Kind == policy.PGP && h.met[e.ID] != twin:
+			h.met[e.ID] = twin
+			if absorb(e.m, twin.m, twin.proof() >= e.proof(), a) != e.m {
+				r.sights = append(r.sights, sight{m: twin.m, source: e.Source, proof: twin.proof(), stored: true, renews: true, opens: e.Opens,
+					verdict: judgeKey(twin.m, a, e.base(), now)})
 			}
 		}
-		ended := e.State != Refused && v.word() == wordRevoked || e.State == Active && !v.good() && !passing(v.word())
+		ended := e.State != Refused && v.word() == wordRevoked || e.State == Active && !v.good() && !passing(e.Kind, v.word())
 		if ended || v.good() && (e.State == Refused || e.State == Proposed && mayRise(h.rows, e, now)) {
 			r.sights = append(r.sights, sight{m: e.m, source: e.Source, proof: e.base(), verdict: v, stored: true, opens: e.Opens})
 		}
@@ -217,7 +218,7 @@ func (k *Keyring) pick(kind policy.Seal, own, shared *holding, f *Found) *Choice
 			}
 		case Refused:
 			v := k.verdictOf(r, own, shared)
-			f.Failing = f.Failing || v.failing && passing(r.Reason)
+			f.Failing = f.Failing || v.failing && r.m != nil && passing(r.Kind, r.Reason)
 			why = append(why, r.why(fault.New(fault.Refused, r.Reason, "")))
 		case Proposed:
 			why = append(why, "Another "+noun(kind)+" of the recipient waits for an administrator to accept it.")

@@ -342,17 +342,24 @@ func TestOrganizationsSeeTheirOwnAndWhatIsShared(t *testing.T) {
 	})
 }
 
-func TestRenewedElsewhereIsRenewedForThePin(t *testing.T) {
-	s := newSite(t, dbtest.SQLite(t))
-	a := jane(t)
-	secret := s.secret(a, s.clk.Now().Add(time.Hour))
-	_, err := s.ring.Import(ctx, s.org, secret.Public().Bytes(), keyring.Options{})
-	s.check(err)
-	renewed, err := secret.Renew(s.clk.Now(), s.clk.Now().Add(1000*time.Hour))
-	s.check(err)
-	s.say(shows(discover.WKD, policy.Confirmed, renewed.Public()))
-	s.nextDay()
-	s.wantPGP(s.find(a), secret.Public(), policy.Pinned)
+// What a person vouched for ends when it says, until a person says otherwise.
+func TestAPinIsRenewedByHandOnly(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		a := jane(t)
+		secret := s.secret(a, s.clk.Now().Add(time.Hour))
+		_, err := s.ring.Import(ctx, s.org, secret.Public().Bytes(), keyring.Options{})
+		s.check(err)
+		renewed, err := secret.Renew(s.clk.Now(), s.clk.Now().Add(1000*time.Hour))
+		s.check(err)
+		s.say(shows(discover.WKD, policy.Confirmed, renewed.Public()))
+		s.nextDay()
+		s.wantNone(s.find(a), "The recipient's OpenPGP key expired on March 1, 2026.")
+		s.wantPGP(s.findFor(s.other, a), renewed.Public(), policy.Confirmed)
+		_, err = s.ring.Import(ctx, s.org, renewed.Public().Bytes(), keyring.Options{})
+		s.check(err)
+		s.wantPGP(s.find(a), renewed.Public(), policy.Pinned)
+	})
 }
 
 // Other nodes notice within a second what a person changed.

@@ -18,11 +18,13 @@ const (
 	addressesPerKey = 20 // of one key, that get an entry
 	harvestLimit    = 4  // keys of one mail that are looked at
 	capabilityGCM   = "AES-256-GCM"
+	wordOtherKey    = "another_key"
 )
 
 // Import takes keys and certificates from a person: OpenPGP, armored or
-// binary; PEM, DER, PKCS #7; vCard. Each key gets an entry for each address it
-// names, or for the one that Options say. Its Outcome is added, trusted,
+// binary; PEM, DER, PKCS #7; vCard. Each key gets an entry for the address
+// that Options say, or for each that it names; where it names several, none of
+// those for which another key is in use. Its Outcome is added, trusted,
 // known, proposed, superseded or refused; a refused one that is not recorded
 // has no id. The error is a fault when nothing in data is a key.
 func (k *Keyring) Import(ctx context.Context, org id.ID, data []byte, o Options) ([]Entry, error) {
@@ -60,9 +62,22 @@ func (k *Keyring) importOne(ctx context.Context, org id.ID, m *material, o Optio
 	if m.kind == policy.SMIME && proof < policy.Pinned {
 		proof = min(proof, policy.Discovered) // the rest is for its chain to prove
 	}
+	addresses = distinct(addresses)
 	var all []Entry
 	for _, a := range addresses[:min(len(addresses), addressesPerKey)] {
 		now := k.d.Clock.Now()
+		if len(addresses) > 1 {
+			other, err := k.otherInUse(ctx, org, a, m)
+			if err != nil {
+				return all, err
+			}
+			if other {
+				all = append(all, Entry{Org: org, Address: a, Kind: m.kind, State: Refused, Reason: wordOtherKey, Outcome: "refused", Algorithm: m.algorithm(now),
+					Fingerprint: private.NewString(m.fingerprint), Expires: m.expires()})
+				continue
+			}
+		}
+		m := m.about(a)
 		x := sight{m: m, source: SourceImport, proof: proof, person: true, opens: o.Opens.of(m.kind),
 			verdict: k.judge(ctx, m, a, proof, now)}
 		e, err := k.hand(ctx, org, a, x, now)
@@ -72,6 +87,34 @@ func (k *Keyring) importOne(ctx context.Context, org id.ID, m *material, o Optio
 		all = append(all, e)
 	}
 	return all, nil
+}
+
+// distinct leaves out addresses that are the same mailbox.
+func distinct(all []mail.Address) (out []mail.Address) {
+	for _, a := range all {
+		if !slices.ContainsFunc(out, func(b mail.Address) bool { return b.Normal() == a.Normal() }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// otherInUse reports whether mail to an address is sealed with another key.
+// Anybody can write any address into a key of their own: who imports it for
+// one of its addresses has not said that it is to replace the keys of others.
+func (k *Keyring) otherInUse(ctx context.Context, org id.ID, a mail.Address, m *material) (bool, error) {
+	for _, whose := range []id.ID{org, db.System} {
+		rows, err := k.rows(ctx, whose, a)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range rows {
+			if r.Kind == m.kind && (r.State == Active || r.State == Refused && r.Tier == policy.Pinned) {
+				return r.Fingerprint.Reveal() != m.fingerprint, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // hand settles what a person did.
@@ -124,6 +167,7 @@ func (k *Keyring) Harvest(ctx context.Context, org id.ID, a mail.Address, kind p
 		if !slices.ContainsFunc(m.addresses(), func(named mail.Address) bool { return named.Normal() == a.Normal() }) || seenToday(h, m, now) {
 			continue
 		}
+		m = m.about(a)
 		x := sight{m: m, source: SourceHarvest, proof: policy.Harvested, opens: Opens{GCM: slices.Contains(capabilities, capabilityGCM)}.of(m.kind)}
 		x.verdict = k.judge(ctx, m, a, x.proof, now)
 		r.sights = append(r.sights, x)

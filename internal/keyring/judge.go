@@ -23,11 +23,20 @@ const (
 	wordUnsupported = "unsupported"
 	wordUnjudged    = "not_judged"     // it could not be judged now
 	wordIssuer      = "issuer_unknown" // so that its list of revoked ones cannot be checked
+	wordLarge       = "too_large"
+	// The key itself is good, but what is needed of it was revoked; that can be
+	// replaced.
+	wordSubkeyRevoked  = "subkey_revoked"
+	wordAddressRevoked = "address_revoked"
 )
 
-// passing refusals can end without the key being changed, so they are judged
-// again each time; all others are lasting.
-func passing(word string) bool {
+// passing refusals can end, so they are judged again each time; all others are
+// lasting. Of an OpenPGP key only its revocation is: its owner can replace
+// every other part of it.
+func passing(kind policy.Seal, word string) bool {
+	if kind == policy.PGP {
+		return word != wordRevoked
+	}
 	switch word {
 	case wordExpired, wordNotYet, wordNoChain, wordUnknown, wordUnjudged, wordIssuer:
 		return true
@@ -62,27 +71,53 @@ const (
 // by the way it came. A pinned key need not name the address: a person said
 // whose it is.
 func (k *Keyring) judge(ctx context.Context, m *material, a mail.Address, tier policy.Tier, now time.Time) verdict {
-	v := verdict{until: now.Add(judgedFor)}
-	var err error
-	switch {
-	case m.kind == policy.SMIME:
-		v, err = k.judgeCertificate(ctx, m, a, tier, now)
-	case m.pgp.Revoked(now):
-		err = fault.New(fault.Refused, wordRevoked, "The key was revoked.")
-	case tier == policy.Pinned:
-		err = m.pgp.JudgeAnyone(now)
-	default:
-		err = m.pgp.Judge(a, now)
+	if m.kind == policy.PGP {
+		return judgeKey(m, a, tier, now)
 	}
-	if ends := m.expires(); err == nil && !ends.IsZero() && ends.Before(v.until) {
-		v.until = ends
+	v, err := verdict{until: now.Add(judgedFor)}, error(errLarge)
+	if m.size <= storedLimit {
+		v, err = k.judgeCertificate(ctx, m, a, tier, now)
 	}
 	if err == nil {
-		return v
+		return v.endingWith(m)
 	}
 	if v.refused = refusal(err); v.refused.Reason == wordUnjudged || v.refused.Reason == wordUnknown {
 		v.failing, v.until = true, now.Add(failedFor)
 		k.d.Log.Warn("a certificate could not be judged", "reason", v.refused.Reason, "cause", fault.From(err).Reason)
+	}
+	return v
+}
+
+var errLarge = fault.New(fault.Refused, wordLarge, "The key is too large.")
+
+// judgeKey judges an OpenPGP key, which asks nobody.
+func judgeKey(m *material, a mail.Address, tier policy.Tier, now time.Time) verdict {
+	v := verdict{until: now.Add(judgedFor)}
+	anyone := m.pgp.JudgeAnyone(now)
+	err := anyone
+	if tier != policy.Pinned {
+		err = m.pgp.Judge(a, now)
+	}
+	switch {
+	case m.pgp.Revoked(now):
+		err = fault.New(fault.Refused, wordRevoked, "The key was revoked.")
+	case m.size > storedLimit:
+		err = errLarge
+	case err == nil:
+		return v.endingWith(m)
+	case refusal(err).Reason == wordRevoked && anyone == nil:
+		err = fault.New(fault.Refused, wordAddressRevoked, "The key was revoked for the address.")
+	case refusal(err).Reason == wordRevoked:
+		err = fault.New(fault.Refused, wordSubkeyRevoked, "The key has no part for encryption that was not revoked.")
+	}
+	v.refused = refusal(err)
+	return v
+}
+
+// endingWith is a verdict that is not believed longer than the key lasts.
+func (v verdict) endingWith(m *material) verdict {
+	if ends := m.expires(); !ends.IsZero() && ends.Before(v.until) {
+		v.until = ends
 	}
 	return v
 }
@@ -147,10 +182,15 @@ func (k *Keyring) unproved(ctx context.Context, m *material, tier policy.Tier, f
 	return fault.New(fault.Refused, wordIssuer, "The certificate came without that of its issuer, so nobody can tell whether it was revoked.")
 }
 
-// dead reports whether a key's time is over for good, without the network.
+// dead reports whether a key's time is over, without the network: it has
+// expired, or its owner revoked it or all of it that could be encrypted to.
 func (m *material) dead(now time.Time) bool {
 	if ends := m.expires(); !ends.IsZero() && !now.Before(ends) {
 		return true
 	}
-	return m.kind == policy.PGP && m.pgp.Revoked(now)
+	if m.kind != policy.PGP {
+		return false
+	}
+	err := m.pgp.JudgeAnyone(now)
+	return m.pgp.Revoked(now) || err != nil && refusal(err).Reason == wordRevoked
 }

@@ -33,8 +33,16 @@
 //     where only plain DNS says so, what is known stays, because somebody on
 //     the way could say it too. A source that fails changes nothing, and no failure makes Find
 //     fail: the caller learns of it by Found.Failing.
-//   - A revoked key never becomes active again by itself: a server that shows
-//     an old copy does not undo the revocation.
+//   - A revoked key never becomes active again: a server that shows an old copy
+//     does not undo the revocation. Only the revocation of the key itself is
+//     final; where a part of it was revoked, the key is judged anew each time.
+//   - Copies of one OpenPGP key are united, so that none takes anything back.
+//     From a source that proves less than the entry's tier, only revocations
+//     are taken over.
+//   - That a source has nothing withdraws only what was found under a spelling of
+//     the address that it was asked for: the normal form, or the same one.
+//   - What one source can fill is bounded: octets of a key, entries of an
+//     address, and facts of a day.
 //   - Keys, addresses and fingerprints are encrypted at rest; equality is
 //     asked through HMACs of the organization's index key. Each change leaves
 //     a ledger fact in the same transaction.
@@ -167,7 +175,8 @@ func New(d Deps) *Keyring {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Keyring{d: d, orgs: newLRU[id.ID, orgMemo](10_000), asked: newLRU[string, asking](100_000), held: newLRU[holder, *holding](10_000)}
+	return &Keyring{d: d, orgs: newLRU[id.ID, orgMemo](10_000, nil), asked: newLRU[string, asking](100_000, nil),
+		held: newLRU[holder](heldOctets, func(h *holding) int { return h.octets })}
 }
 
 // Facts are what the policy decides by.

@@ -18,6 +18,7 @@ const (
 	absentFor  = 12 * time.Hour
 	failedMin  = 10 * time.Minute // doubled with each failure
 	failedMax  = 2 * time.Hour
+	busyFor    = 30 * time.Second
 	answerMin  = 5 * time.Minute // even when the answer says less
 	lookLimit  = 20 * time.Second
 	forgetAge  = 30 * 24 * time.Hour
@@ -126,12 +127,24 @@ func (k *Keyring) askNow(ctx context.Context, a mail.Address, hmac []byte, known
 	// What is found late is still written down.
 	look, done := context.WithTimeout(ctx, lookLimit)
 	defer done()
+	a, err := k.spelling(look, a)
+	if err != nil {
+		return asking{}, nil, err
+	}
 	answers := k.d.Discover(look, a)
 	now := k.d.Clock.Now()
-	r, next := round{}, make([]lookup, 0, len(answers))
+	r, next, busy := round{}, make([]lookup, 0, len(answers)), []lookup(nil)
 	for _, answer := range answers {
 		l := lookup{source: answer.Source}
 		switch {
+		case answer.Word == discover.Busy: // nobody's failure, and soon over
+			l.result, l.word, l.next = "failed", answer.Word, now.Add(busyFor)
+			if answer.Until.After(now) && answer.Until.Before(now.Add(heldFor)) {
+				l.next = answer.Until
+			}
+			busy = append(busy, l)
+			r.failed = append(r.failed, answer.Source)
+			continue
 		case answer.Word != "" || !answer.Absent && len(answer.Findings) == 0:
 			l.result, l.word, l.failures = "failed", answer.Word, 1
 			if l.word == "" {
@@ -160,11 +173,30 @@ func (k *Keyring) askNow(ctx context.Context, a mail.Address, hmac []byte, known
 	if err := k.store(ctx, a, hmac, next, r, now); err != nil {
 		return asking{}, answers, err
 	}
+	next = append(next, busy...)
 	m := k.remember(next, now)
 	if len(next) < len(k.d.Sources) || len(next) == 0 {
 		m.next = now.Add(heldFor) // a source that says nothing at all
 	}
 	return m, answers, nil
+}
+
+// spelling is how sources are asked for an address. They look for the normal
+// form and for what is written; what was found under one spelling is asked for
+// under the same again, so that another one does not withdraw it.
+func (k *Keyring) spelling(ctx context.Context, a mail.Address) (mail.Address, error) {
+	h, err := k.hold(ctx, db.System, a)
+	if err != nil {
+		return a, err
+	}
+	for _, r := range h.rows {
+		if len(r.sightings) > 0 {
+			if a = r.Address; a.Reveal() != a.Normal() {
+				break
+			}
+		}
+	}
+	return a, nil
 }
 
 // bounded is when an answer is too old: after the longest time it is believed,
@@ -198,6 +230,7 @@ func (k *Keyring) sights(ctx context.Context, a mail.Address, answer discover.An
 // DNSSEC vouches for the certificate itself (RFC 8162, usage 3); in all other
 // cases its chain must do that.
 func (k *Keyring) sight(ctx context.Context, a mail.Address, m *material, source string, f discover.Finding, now time.Time) sight {
+	m = m.about(a)
 	proof := max(min(f.Proof, policy.Confirmed), policy.Harvested)
 	if m.kind == policy.SMIME && (source != discover.SMIMEA || f.Usage != 3) {
 		proof = min(proof, policy.Discovered)

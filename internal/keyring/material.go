@@ -15,7 +15,7 @@ import (
 const (
 	keysPerFinding = 16       // that are looked at in what one source gives
 	chainLimit     = 8        // certificates that are kept beside the recipient's
-	chainOctets    = 64 << 10 // of them
+	storedLimit    = 64 << 10 // octets of a key, or of a certificate with its chain
 )
 
 // material is a key or a certificate as it came: read, not judged.
@@ -25,21 +25,21 @@ type material struct {
 	cert        *x509.Certificate
 	others      []*x509.Certificate // that may lead from it to a root
 	fingerprint string
+	size        int // octets that are stored
 }
 
 func pgpMaterial(k openpgp.Key) *material {
-	return &material{kind: policy.PGP, pgp: k, fingerprint: k.Fingerprint()}
+	return &material{kind: policy.PGP, pgp: k, fingerprint: k.Fingerprint(), size: len(k.Bytes())}
 }
 
 func certMaterial(c *x509.Certificate, others []*x509.Certificate) *material {
 	_, _, sum := certs.Identify(c)
-	m := &material{kind: policy.SMIME, cert: c, fingerprint: sum}
-	size := 0
+	m := &material{kind: policy.SMIME, cert: c, fingerprint: sum, size: len(c.Raw)}
 	for _, o := range others {
-		if o.Equal(c) || len(m.others) == chainLimit || size+len(o.Raw) > chainOctets {
+		if o.Equal(c) || len(m.others) == chainLimit || m.size+len(o.Raw) > storedLimit {
 			continue
 		}
-		size += len(o.Raw)
+		m.size += len(o.Raw)
 		m.others = append(m.others, o)
 	}
 	return m
@@ -99,6 +99,14 @@ func (m *material) data() []byte {
 		all = append(all, o.Raw...)
 	}
 	return all
+}
+
+// kept is what is stored. Of what is too large, which is refused, it is nothing.
+func (m *material) kept() []byte {
+	if m.size > storedLimit {
+		return nil
+	}
+	return m.data()
 }
 
 // stored reads what data gave.

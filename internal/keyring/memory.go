@@ -19,7 +19,9 @@ const (
 // lru keeps what was used last.
 type lru[K comparable, V any] struct {
 	mu    sync.Mutex
-	limit int
+	limit int         // of all that it holds
+	cost  func(V) int // nil: each counts one
+	used  int
 	by    map[K]*list.Element
 	order *list.List // of pair, newest first
 }
@@ -29,8 +31,11 @@ type pair[K comparable, V any] struct {
 	value V
 }
 
-func newLRU[K comparable, V any](limit int) *lru[K, V] {
-	return &lru[K, V]{limit: limit, by: map[K]*list.Element{}, order: list.New()}
+func newLRU[K comparable, V any](limit int, cost func(V) int) *lru[K, V] {
+	if cost == nil {
+		cost = func(V) int { return 1 }
+	}
+	return &lru[K, V]{limit: limit, cost: cost, by: map[K]*list.Element{}, order: list.New()}
 }
 
 func (l *lru[K, V]) get(key K) (v V, ok bool) {
@@ -48,22 +53,29 @@ func (l *lru[K, V]) put(key K, v V) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if el, ok := l.by[key]; ok {
+		l.used -= l.cost(el.Value.(pair[K, V]).value)
 		el.Value = pair[K, V]{key, v}
 		l.order.MoveToFront(el)
-		return
+	} else {
+		l.by[key] = l.order.PushFront(pair[K, V]{key, v})
 	}
-	l.by[key] = l.order.PushFront(pair[K, V]{key, v})
-	if len(l.by) > l.limit {
-		delete(l.by, l.order.Remove(l.order.Back()).(pair[K, V]).key)
+	l.used += l.cost(v)
+	for l.used > l.limit {
+		l.take(l.order.Back())
 	}
+}
+
+func (l *lru[K, V]) take(el *list.Element) {
+	p := l.order.Remove(el).(pair[K, V])
+	l.used -= l.cost(p.value)
+	delete(l.by, p.key)
 }
 
 func (l *lru[K, V]) drop(key K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if el, ok := l.by[key]; ok {
-		l.order.Remove(el)
-		delete(l.by, key)
+		l.take(el)
 	}
 }
 
@@ -137,6 +149,30 @@ type holding struct {
 	rows     []*row
 	mu       sync.Mutex // held while judging, so that many callers judge once
 	verdicts map[id.ID]verdict
+	met      map[id.ID]*row // shared entries of the same key, as they were when last compared
+	octets   int
+}
+
+const (
+	heldOctets  = 64 << 20 // of all that is held, about
+	emptyOctets = 1 << 10  // of an address, beside its entries
+	rowOctets   = 4 << 10  // of an entry, beside its key
+	parsed      = 4        // times its octets is what a key takes when it is read
+)
+
+// slim lets go of what nobody asks memory for, and counts the rest.
+func (h *holding) slim() {
+	h.octets = emptyOctets
+	for _, r := range h.rows {
+		r.named, r.data = nil, nil
+		if r.State == Superseded || r.State == Withdrawn || r.State == Removed {
+			r.m = nil
+		}
+		h.octets += rowOctets
+		if r.m != nil {
+			h.octets += parsed * r.m.size
+		}
+	}
 }
 
 // hold gives the entries of an address, from memory when nobody has changed
@@ -156,7 +192,8 @@ func (k *Keyring) hold(ctx context.Context, org id.ID, a mail.Address) (*holding
 		if err != nil {
 			return nil, err
 		}
-		h := &holding{at: now, changes: changes, rows: rows, verdicts: map[id.ID]verdict{}}
+		h := &holding{at: now, changes: changes, rows: rows, verdicts: map[id.ID]verdict{}, met: map[id.ID]*row{}}
+		h.slim()
 		if k.epoch.Load() == epoch {
 			k.held.put(name, h)
 		}

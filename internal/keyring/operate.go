@@ -173,6 +173,9 @@ func (k *Keyring) Trust(ctx context.Context, org, entry id.ID, tier policy.Tier)
 	if err != nil {
 		return Entry{}, err
 	}
+	if r.m == nil && r.Reason == wordLarge {
+		return Entry{}, fault.New(fault.Refused, wordLarge, r.why(errLarge)+" It cannot be trusted.")
+	}
 	if r.m == nil {
 		return Entry{}, errStored
 	}

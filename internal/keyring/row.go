@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -154,6 +155,44 @@ func (k *Keyring) load(tx *db.Tx, addressHMAC []byte) ([]*row, error) {
 	return rows, err
 }
 
+// same reads the entry of one key of an address, if there is one.
+func (k *Keyring) same(tx *db.Tx, addressHMAC []byte, kind policy.Seal, printHMAC []byte) (*row, error) {
+	r, err := scan(tx.Row(`SELECT `+columns+` FROM keyring_entries WHERE org_id = ? AND address_hmac = ? AND kind = ? AND fingerprint_hmac = ?`,
+		tx.Org(), addressHMAC, string(kind), printHMAC))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.open(tx, k.d.Custody, true); err != nil {
+		return nil, err
+	}
+	r.sightings = map[string]policy.Tier{}
+	_, err = db.All(tx, func(from db.Row) (none struct{}, err error) {
+		var source, proof string
+		if err = from.Scan(&source, &proof); err == nil {
+			r.sightings[source], _ = policy.ParseTier(proof)
+		}
+		return none, err
+	}, "SELECT source, proof FROM keyring_sightings WHERE entry_id = ? AND org_id = ?", r.ID, r.Org)
+	return r, err
+}
+
+// remove deletes an entry with what is told of it here.
+func (r *row) remove(tx *db.Tx) error {
+	for _, query := range []string{
+		"DELETE FROM keyring_sightings WHERE entry_id = ? AND org_id = ?",
+		"DELETE FROM keyring_history WHERE entry_id = ? AND org_id = ?",
+		"DELETE FROM keyring_entries WHERE id = ? AND org_id = ?",
+	} {
+		if _, err := tx.Exec(query, r.ID, r.Org); err != nil {
+			return fmt.Errorf("delete an old key: %w", err)
+		}
+	}
+	return nil
+}
+
 // lock keeps two transactions from settling one address at the same time.
 // SQLite has one writer.
 func lock(tx *db.Tx, addressHMAC []byte) error {
@@ -177,7 +216,7 @@ func (k *Keyring) insert(tx *db.Tx, r *row) error {
 	}
 	_, err = tx.Exec(`INSERT INTO keyring_entries (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.ID, r.Org, string(r.Kind), string(r.State), r.Tier.String(), r.Source, r.Algorithm, r.Opens.words(), r.Reason, r.addressHMAC, r.printHMAC,
-		r.key.ID, r.key.Seal(namedLabel, r.ID, plain), r.key.Seal(dataLabel, r.ID, r.m.data()), clock.Micros(r.FirstSeen), clock.Micros(r.LastSeen), micros(r.Expires))
+		r.key.ID, r.key.Seal(namedLabel, r.ID, plain), r.key.Seal(dataLabel, r.ID, r.m.kept()), clock.Micros(r.FirstSeen), clock.Micros(r.LastSeen), micros(r.Expires))
 	if err != nil {
 		return fmt.Errorf("store a key: %w", err)
 	}
@@ -189,7 +228,7 @@ func (k *Keyring) insert(tx *db.Tx, r *row) error {
 func (k *Keyring) update(tx *db.Tx, r *row, newData bool) error {
 	if newData {
 		if _, err := tx.Exec("UPDATE keyring_entries SET data_sealed = ? WHERE id = ? AND org_id = ?",
-			r.key.Seal(dataLabel, r.ID, r.m.data()), r.ID, r.Org); err != nil {
+			r.key.Seal(dataLabel, r.ID, r.m.kept()), r.ID, r.Org); err != nil {
 			return fmt.Errorf("store a key: %w", err)
 		}
 	}

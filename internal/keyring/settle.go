@@ -1,10 +1,12 @@
 package keyring
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/mail"
@@ -20,7 +22,7 @@ type sight struct {
 	person  bool // somebody handed it in
 	chosen  bool // somebody said that it is the one
 	stored  bool // nobody showed it: what is on record was judged again
-	renews  bool // what is on record elsewhere of the same key lasts longer
+	renews  bool // what is on record elsewhere of the same key says more
 	opens   Opens
 }
 
@@ -43,7 +45,8 @@ type settling struct {
 	kind    policy.Seal
 	rows    []*row // of the kind
 	round   round
-	touched []Entry // entries as they stand now, one per sight
+	touched []Entry        // entries as they stand now, one per sight
+	spent   map[string]int // facts of the last day by source
 }
 
 // settle writes a round. It gives an entry per sight of a person.
@@ -57,7 +60,7 @@ func (k *Keyring) settle(tx *db.Tx, a mail.Address, hmac []byte, r round, now ti
 	}
 	var touched []Entry
 	for _, kind := range []policy.Seal{policy.PGP, policy.SMIME} {
-		s := &settling{k: k, tx: tx, a: a, hmac: hmac, now: now, kind: kind, round: round{absent: r.absent, failed: r.failed}}
+		s := &settling{k: k, tx: tx, a: a, hmac: hmac, now: now, kind: kind, spent: map[string]int{}, round: round{absent: r.absent, failed: r.failed}}
 		for _, row := range rows {
 			if row.Kind == kind {
 				s.rows = append(s.rows, row)
@@ -102,7 +105,10 @@ func (s *settling) run() error {
 			s.touched = append(s.touched, r.Entry)
 		}
 	}
-	return s.promote()
+	if err := s.promote(); err != nil {
+		return err
+	}
+	return s.prune()
 }
 
 func (s *settling) active() *row {
@@ -166,91 +172,132 @@ func (s *settling) see(x sight) (*row, error) {
 	if r.State == Removed && !x.person {
 		return r, nil
 	}
-	if !x.verdict.good() {
-		return r, s.seeBad(r, x)
+	if x.person { // what a person said once is not unsaid by saying less
+		x.proof = max(x.proof, r.sightings[x.source])
 	}
-	if r.Reason == wordRevoked && !x.person {
+	newData, err := s.merge(r, x)
+	if err != nil {
+		return nil, err
+	}
+	v := s.verdict(r, x)
+	switch {
+	case v.word() == wordRevoked:
+		return r, s.revoke(r, x, newData)
+	case !v.good() || !x.verdict.good():
+		return r, s.seeBad(r, x, v, newData)
+	case r.Reason == wordRevoked && !x.person:
 		return r, nil
 	}
-	newData := s.merge(r, x)
 	if !x.stored {
-		if x.person { // what a person said once is not unsaid by saying less
-			x.proof = max(x.proof, r.sightings[x.source])
-		}
 		if err := r.sighted(s.tx, x.source, x.proof, s.now); err != nil {
 			return nil, err
 		}
 		r.LastSeen = s.now
 	}
 	before := r.Tier
-	r.Tier, r.Source = max(r.proof(), x.verdict.proof), r.best()
+	r.Tier, r.Source = max(r.proof(), v.proof), r.best()
 	r.Opens = r.Opens.with(x.opens)
 	if r.State == Active {
-		if newData {
-			if err := r.record(s.tx, ledger.KeyringReplaced, "renewed", s.now); err != nil {
-				return nil, err
-			}
-		}
 		return r, s.keep(r, x, before, newData)
 	}
-	state, reason := decide(s.meets(x.m), challenge{r.Tier, x.person, x.chosen})
+	return r, s.move(r, x, before, newData)
+}
+
+// verdict is that of the entry, with what a copy added to it. What was thought
+// of a copy of an OpenPGP key is not what is thought of the key.
+func (s *settling) verdict(r *row, x sight) verdict {
+	if r.Kind != policy.PGP || r.m == nil || x.verdict.word() == wordRevoked {
+		return x.verdict
+	}
+	tier := r.base()
+	if x.verdict.good() && !x.stored {
+		tier = max(tier, x.proof)
+	}
+	return judgeKey(r.m, s.a, tier, s.now)
+}
+
+// move brings an entry that is not in use to where it belongs now.
+func (s *settling) move(r *row, x sight, before policy.Tier, newData bool) error {
+	state, reason := decide(s.meets(r.m), challenge{r.Tier, x.person, x.chosen})
 	if state == Proposed && r.State == Superseded {
 		state, reason = Superseded, r.Reason // what was in use once is no news
 	}
-	return r, s.become(r, x, state, reason, newData)
+	if state != r.State {
+		over, err := s.over(x)
+		if err != nil {
+			return err
+		}
+		if over {
+			r.Tier = before
+			return s.k.update(s.tx, r, newData)
+		}
+	}
+	return s.become(r, x, state, reason, newData)
 }
 
 // keep stores an active entry that stays active.
 func (s *settling) keep(r *row, x sight, before policy.Tier, newData bool) error {
+	if newData {
+		if err := s.record(r, ledger.KeyringReplaced, "renewed"); err != nil {
+			return err
+		}
+	}
 	if x.person && r.Tier > before {
 		r.Outcome = "trusted"
-		if err := r.record(s.tx, ledger.KeyringTrusted, "", s.now); err != nil {
+		if err := s.record(r, ledger.KeyringTrusted, ""); err != nil {
 			return err
 		}
 	}
 	return s.k.update(s.tx, r, newData)
 }
 
-// merge takes over a newer version of the same key: a person's, one from the
-// source that proves it, one that lasts longer, or one in place of what cannot
-// be used. An older copy on another server changes nothing.
-func (s *settling) merge(r *row, x sight) bool {
-	switch {
-	case x.stored && !x.renews, r.m != nil && slices.Equal(r.m.data(), x.m.data()):
-		return false
-	case r.m == nil, x.person, x.renews, x.source == r.Source, r.m.dead(s.now), r.State != Active:
-	case !later(x.m.expires(), r.m.expires()):
-		return false
+// revoke ends the use of a key for good.
+func (s *settling) revoke(r *row, x sight, newData bool) error {
+	known := r.State == Refused && r.Reason == wordRevoked
+	if x.person || !known {
+		r.Outcome = "refused"
 	}
-	r.m, r.Expires, r.Algorithm = x.m, x.m.expires(), x.m.algorithm(s.now)
-	return true
-}
-
-// seeBad deals with a known key that was refused. A copy that cannot be used
-// says nothing of the one on record, except that it was revoked.
-func (s *settling) seeBad(r *row, x sight) error {
-	word := x.verdict.word()
-	switch {
-	case word == wordRevoked && r.Reason != wordRevoked && r.State != Removed:
-		newData := !x.stored && x.m.kind == policy.PGP
-		if newData {
-			r.m = x.m
-		}
-		r.State, r.Reason, r.LastSeen, r.Outcome = Refused, wordRevoked, s.now, "refused"
-		if err := r.record(s.tx, ledger.KeyringRevoked, wordRevoked, s.now); err != nil {
+	if r.State == Removed {
+		r.Entry.Reason = wordRevoked
+		return nil
+	}
+	r.State, r.Reason = Refused, wordRevoked
+	if !known {
+		r.LastSeen = s.now
+		if err := s.record(r, ledger.KeyringRevoked, wordRevoked); err != nil {
 			return err
 		}
-		return s.k.update(s.tx, r, newData)
-	case x.stored && r.State == Active && !passing(word),
-		r.State == Refused && r.Reason != wordRevoked && r.Reason != word && !x.verdict.failing:
-		was := r.State
+	}
+	if known && !newData {
+		return nil
+	}
+	return s.k.update(s.tx, r, newData)
+}
+
+// seeBad deals with a known key that was refused, or a copy of one. A copy that
+// cannot be used says nothing of the one on record.
+func (s *settling) seeBad(r *row, x sight, v verdict, newData bool) error {
+	word := cmp.Or(v.word(), x.verdict.word())
+	was, reason := r.State, r.Reason
+	switch {
+	case v.good():
+	case x.stored && r.State == Active && !passing(r.Kind, word):
 		r.State, r.Reason = Refused, word
-		if was != Refused {
-			if err := r.record(s.tx, ledger.KeyringRefused, word, s.now); err != nil {
-				return err
-			}
+		if err := s.record(r, ledger.KeyringRefused, word); err != nil {
+			return err
 		}
-		return s.k.update(s.tx, r, false)
+	case r.State == Refused && r.Reason != wordRevoked && !v.failing:
+		r.Reason = word
+	}
+	if newData && r.State == Active {
+		if err := s.record(r, ledger.KeyringReplaced, "renewed"); err != nil {
+			return err
+		}
+	}
+	if newData || r.State != was || r.Reason != reason {
+		if err := s.k.update(s.tx, r, newData); err != nil {
+			return err
+		}
 	}
 	if x.person {
 		r.Outcome, r.Entry.Reason = "refused", cmp.Or(r.Reason, word)
@@ -267,12 +314,22 @@ func (s *settling) add(x sight) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Not all rows of an address need have been read.
+	if same, err := s.k.same(s.tx, s.hmac, x.m.kind, hmac); err != nil {
+		return nil, err
+	} else if same != nil {
+		s.rows = append(s.rows, same)
+		return s.see(x)
+	}
 	state, reason := Refused, x.verdict.word()
 	if x.verdict.good() {
 		state, reason = decide(s.meets(x.m), challenge{x.tier(), x.person, x.chosen})
 	}
 	if state != Active && !x.person && len(s.rows) >= rowsPerName {
 		return nil, nil
+	}
+	if over, err := s.over(x); err != nil || over {
+		return nil, err
 	}
 	r, err := s.k.newRow(s.tx.Org(), s.a, s.hmac, hmac, x.m, s.now)
 	if err != nil {
@@ -296,7 +353,7 @@ func (s *settling) add(x sight) (*row, error) {
 	}
 	if state == Refused {
 		r.Outcome = "refused"
-		return r, r.record(s.tx, ledger.KeyringRefused, reason, s.now)
+		return r, s.record(r, ledger.KeyringRefused, reason)
 	}
 	return r, s.become(r, x, state, reason, false)
 }
@@ -313,7 +370,7 @@ func (s *settling) become(r *row, x sight, state State, reason string, newData b
 		for _, old := range s.rows {
 			if old != r && (old.State == Active || old == pinned(s.rows)) {
 				old.State, old.Reason = Superseded, "replaced"
-				if err := old.record(s.tx, ledger.KeyringReplaced, "replaced", s.now); err != nil {
+				if err := s.record(old, ledger.KeyringReplaced, "replaced"); err != nil {
 					return err
 				}
 				if err := s.k.update(s.tx, old, false); err != nil {
@@ -330,7 +387,7 @@ func (s *settling) become(r *row, x sight, state State, reason string, newData b
 	r.State, r.Reason, r.Outcome = state, reason, outcome
 	if known && was == state {
 		r.Outcome = "known"
-	} else if err := r.record(s.tx, event, reason, s.now); err != nil {
+	} else if err := s.record(r, event, reason); err != nil {
 		return err
 	}
 	return s.k.update(s.tx, r, newData)
@@ -339,6 +396,9 @@ func (s *settling) become(r *row, x sight, state State, reason string, newData b
 // withdraw takes back what came from a source that has nothing any more.
 func (s *settling) withdraw() error {
 	for _, r := range s.rows {
+		if spelled := r.Address.Reveal(); spelled != s.a.Normal() && spelled != s.a.Reveal() {
+			continue // nobody was asked for what it was found under
+		}
 		lost := false
 		for _, source := range s.round.absent {
 			if _, ok := r.sightings[source]; !ok {
@@ -359,7 +419,7 @@ func (s *settling) withdraw() error {
 			r.Source = r.best()
 		} else if (r.State == Active || r.State == Proposed || r.State == Refused) && r.Reason != wordRevoked && !s.shows(r) {
 			r.State, r.Reason = Withdrawn, "absent"
-			if err := r.record(s.tx, ledger.KeyringWithdrawn, "absent", s.now); err != nil {
+			if err := s.record(r, ledger.KeyringWithdrawn, "absent"); err != nil {
 				return err
 			}
 		}
@@ -389,4 +449,72 @@ func (s *settling) promote() error {
 		return nil
 	}
 	return s.become(best, sight{}, Active, "", false)
+}
+
+// factsPerDay are what one source may cost in a day by showing another key of
+// an address each time; what it shows beyond that is not looked at. Revocations
+// and what is withdrawn are written down all the same.
+const factsPerDay = 8
+
+// over reports whether a source has cost enough today.
+func (s *settling) over(x sight) (bool, error) {
+	if x.person || x.stored {
+		return false, nil
+	}
+	n, ok := s.spent[x.source]
+	if !ok {
+		if err := s.tx.Row(`SELECT count(*) FROM keyring_history h JOIN keyring_entries e ON e.id = h.entry_id
+			WHERE e.org_id = ? AND e.address_hmac = ? AND h.source = ? AND h.at > ?`,
+			s.tx.Org(), s.hmac, x.source, clock.Micros(s.now.Add(-24*time.Hour))).Scan(&n); err != nil {
+			return false, err
+		}
+		s.spent[x.source] = n
+	}
+	return n >= factsPerDay, nil
+}
+
+// record writes down what happened to an entry.
+func (s *settling) record(r *row, event ledger.Type, reason string) error {
+	if n, ok := s.spent[r.Source]; ok {
+		s.spent[r.Source] = n + 1
+	}
+	return r.record(s.tx, event, reason, s.now)
+}
+
+const (
+	spareRows    = 20 // of an address and a kind that are not used any more
+	spareRevoked = 10 // of them, so that old copies do not bring them back
+)
+
+// prune deletes the oldest entries that are of no use. What is told of them in
+// the ledger stays.
+func (s *settling) prune() error {
+	var spare []*row
+	for _, r := range s.rows {
+		if r.State == Superseded || r.State == Withdrawn || r.State == Refused && r.Tier != policy.Pinned {
+			spare = append(spare, r)
+		}
+	}
+	slices.SortFunc(spare, func(a, b *row) int {
+		return cmp.Or(b.LastSeen.Compare(a.LastSeen), bytes.Compare(b.ID[:], a.ID[:]))
+	})
+	room, revoked := spareRows, 0
+	for _, r := range spare {
+		if r.Reason == wordRevoked && revoked < spareRevoked {
+			revoked, room = revoked+1, room-1
+		}
+	}
+	for _, r := range spare {
+		switch {
+		case r.Reason == wordRevoked && revoked > 0:
+			revoked--
+		case room > 0:
+			room--
+		default:
+			if err := r.remove(s.tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

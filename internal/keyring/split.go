@@ -150,7 +150,6 @@ func dearmor(inner []byte) ([]byte, bool) {
 // splitPackets cuts a key ring at each public-key packet (RFC 9580 section
 // 10.1).
 func splitPackets(data []byte) (all []piece) {
-	const tagPublicKey = 6
 	start, at := 0, 0
 	for at < len(data) && len(all) <= maxPieces {
 		tag, next, ok := packet(data, at)

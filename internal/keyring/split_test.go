@@ -82,7 +82,7 @@ func TestALongRing(t *testing.T) {
 
 // The memory holds no more than it may, and what was used last.
 func TestTheMemoryIsBounded(t *testing.T) {
-	l := newLRU[int, int](3)
+	l := newLRU[int, int](3, nil)
 	for i := range 10 {
 		l.put(i, i)
 		l.get(0)
@@ -96,13 +96,24 @@ func TestTheMemoryIsBounded(t *testing.T) {
 	if _, ok := l.get(8); ok || len(l.by) != 2 || l.order.Len() != 2 {
 		t.Error("dropping leaves something")
 	}
+	weighed := newLRU[int](100, func(n int) int { return n })
+	for i, n := range []int{40, 40, 30, 30, 30, 90, 5} {
+		weighed.put(i%6, n)
+	}
+	if _, ok := weighed.get(5); !ok || weighed.used != 95 || len(weighed.by) != 2 {
+		t.Errorf("%d octets in %d", weighed.used, len(weighed.by))
+	}
+	weighed.put(1, 200)
+	if len(weighed.by) != 0 || weighed.used != 0 {
+		t.Errorf("%d octets in %d", weighed.used, len(weighed.by))
+	}
 }
 
 // Every word of a refusal has a sentence that shows nothing of the word.
 func TestEveryWordIsSaid(t *testing.T) {
 	for _, word := range []string{openpgp.WeakAlgorithm, openpgp.NoEncryptionKey, openpgp.Expired, openpgp.Revoked, openpgp.WrongAddress, openpgp.NotYetValid,
 		openpgp.TooLarge, openpgp.Malformed, openpgp.Unsupported, openpgp.SecretGiven,
-		"no_chain", "key_usage", "unknown_critical", "name_constraints", "revocation_unknown", "weak_signature", "no_address", wordUnjudged, wordIssuer} {
+		"no_chain", "key_usage", "unknown_critical", "name_constraints", "revocation_unknown", "weak_signature", "no_address", wordUnjudged, wordIssuer, wordSubkeyRevoked, wordAddressRevoked, wordOtherKey} {
 		for _, kind := range []policy.Seal{policy.PGP, policy.SMIME} {
 			if s := Sentence(kind, word); strings.Contains(s, "refused") || strings.Contains(s, "_") || !strings.HasSuffix(s, ".") {
 				t.Errorf("%s: %s", word, s)

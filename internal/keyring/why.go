@@ -13,12 +13,15 @@ const dateForm = "January 2, 2006"
 // "… certificate".
 var sentences = map[string]string{
 	wordRevoked:         "was revoked.",
+	wordSubkeyRevoked:   "has no part to encrypt to that was not revoked.",
+	wordAddressRevoked:  "was revoked for this address.",
+	wordOtherKey:        "names several addresses, and another one is in use for this address. If this is its owner's, import it with --address.",
 	"weak_algorithm":    "uses an algorithm that is too weak.",
 	"weak_signature":    "is signed with an algorithm that is too weak.",
 	"no_encryption_key": "has no part that mail can be encrypted to.",
 	"key_usage":         "is not meant for encrypting mail.",
 	"wrong_address":     "is for another address.",
-	"too_large":         "is too large.",
+	wordLarge:           "is too large.",
 	wordMalformed:       "cannot be read.",
 	wordUnsupported:     "is of a type that is not supported.",
 	wordNoChain:         "is not vouched for by an authority that this installation trusts.",

@@ -166,7 +166,7 @@ func (c *openCmd) believed(o *seal.OpenOptions) error {
 			return fmt.Errorf("read --signer: %w", err)
 		}
 		for _, k := range keys {
-			known = append(known, seal.SignerKey{Key: k, Tier: policy.Pinned})
+			known = append(known, seal.SignerKeys(k, policy.Pinned)...)
 		}
 	}
 	if len(known) > 0 {

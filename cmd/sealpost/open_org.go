@@ -48,7 +48,7 @@ func signersOf(ctx context.Context, core *app.Core, org account.Org, from mail.A
 		return nil, err
 	}
 	if own.PGP != nil {
-		list = append(list, seal.SignerKey{Key: own.PGP.Public(), Tier: policy.Pinned})
+		list = append(list, seal.SignerKey{Key: own.PGP.Public(), Tier: policy.Pinned, Address: from})
 	}
 	known, err := core.Keyring.Known(ctx, org.ID, from)
 	if err != nil || known.PGP == policy.NoTier {
@@ -59,7 +59,7 @@ func signersOf(ctx context.Context, core *app.Core, org account.Org, from mail.A
 		return list, err
 	}
 	if found.PGP != nil {
-		list = append(list, seal.SignerKey{Key: found.PGP.PGP, Tier: found.PGP.Tier})
+		list = append(list, seal.SignerKey{Key: found.PGP.PGP, Tier: found.PGP.Tier, Address: from})
 	}
 	return list, nil
 }

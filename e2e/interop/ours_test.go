@@ -102,7 +102,7 @@ func (p *people) opensPGP(r row, raw []byte, by openpgp.Key) error {
 			if from != address(r.theirs()) {
 				return nil, nil
 			}
-			return []seal.SignerKey{{Key: by, Tier: policy.Pinned}}, nil
+			return []seal.SignerKey{{Key: by, Tier: policy.Pinned, Address: from}}, nil
 		},
 	})
 }

@@ -198,7 +198,7 @@ func (s sample) pgp(data []byte, o *seal.OpenOptions) ([]byte, error) {
 	}
 	o.Secrets.PGP = []*openpgp.Secret{own}
 	o.Signers = func(mail.Address) ([]seal.SignerKey, error) {
-		return []seal.SignerKey{{Key: own.Public(), Tier: policy.Pinned}}, nil
+		return seal.SignerKeys(own.Public(), policy.Pinned), nil
 	}
 	return letter("alice@pgp.example", "bob@pgp.example", encryptedBody(data)), nil
 }

@@ -34,10 +34,22 @@ type Secrets struct {
 }
 
 // SignerKey is the public key of somebody, and how far it is trusted to be
-// theirs.
+// theirs. Whatever other addresses its user ids name, it speaks for Address
+// alone: anybody can write any user id, and whoever confirmed the key confirmed
+// it for one address. A key that a person trusts with all it names is given
+// once for each.
 type SignerKey struct {
-	Key  openpgp.Key
-	Tier policy.Tier
+	Key     openpgp.Key
+	Tier    policy.Tier
+	Address mail.Address
+}
+
+// SignerKeys gives a key for every address it names.
+func SignerKeys(key openpgp.Key, tier policy.Tier) (list []SignerKey) {
+	for _, a := range key.Addresses() {
+		list = append(list, SignerKey{key, tier, a})
+	}
+	return list
 }
 
 // OpenLimits bound Open. Zero fields have the defaults.

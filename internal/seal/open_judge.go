@@ -127,8 +127,7 @@ func (op *opener) judgeSigners(closed bool) (good bool) {
 	for i := range v.Signers {
 		s := &v.Signers[i]
 		s.Author = op.author(s.Layer)
-		s.Matches = !sender.IsZero() && slices.ContainsFunc(s.addresses, func(a mail.Address) bool { return a.Normal() == sender.Normal() })
-		s.Name = nameOf(s, sender)
+		s.speaksFor(sender)
 		word, more := op.judgeSigner(s, sender)
 		switch {
 		case word == "" && s.Author:
@@ -161,14 +160,18 @@ func (op *opener) author(layer int) bool {
 	return at >= 0 && !slices.ContainsFunc(op.root[at+1:], func(i int) bool { return op.states[i].encrypted })
 }
 
-func nameOf(s *Signer, sender mail.Address) private.String {
-	switch {
-	case s.Matches:
-		return private.NewString(sender.Reveal())
-	case len(s.addresses) > 0:
-		return private.NewString(s.addresses[0].Reveal())
+// speaksFor says by which of its names a signer is judged: the sender's, where
+// it has that one.
+func (s *Signer) speaksFor(sender mail.Address) {
+	for _, n := range s.names {
+		matches := !sender.IsZero() && n.address.Normal() == sender.Normal()
+		switch {
+		case matches && s.Matches:
+			s.Tier = max(s.Tier, n.tier)
+		case matches || s.Name.Empty():
+			s.Matches, s.Name, s.Tier = matches, private.NewString(n.address.Reveal()), n.tier
+		}
 	}
-	return private.String{}
 }
 
 // signerWords are the words for a signature that is not valid.

@@ -107,11 +107,13 @@ func (op *opener) pgpOpen(message []byte, path string, inline bool) (plain []byt
 		l := Layer{Path: path, Kind: policy.PGP, Act: "encrypted", Inline: inline}
 		return nil, op.layer(l, state{encrypted: true}), op.closedBecause(err, len(op.o.Secrets.PGP) > 0, len(message))
 	}
-	if a := op.innerFrom(o.Plain); !inline && !a.IsZero() && a.Normal() != op.outer.Normal() && unknown(o.Signatures) {
+	if a := op.innerFrom(o.Plain); !inline && len(o.Signatures) > 0 && !a.IsZero() && a.Normal() != op.outer.Normal() {
 		// Who signed is looked up by From, and From stands inside.
-		more := op.signers(a)
-		if again, err := openpgp.Open(message, op.o.Secrets.PGP, keysOf(append(slices.Clip(known), more...)), op.o.At, op.budget(len(message))); err == nil {
-			o, known = again, append(slices.Clip(known), more...)
+		known = append(slices.Clip(known), op.signers(a)...)
+		if unknown(o.Signatures) {
+			if again, err := openpgp.Open(message, op.o.Secrets.PGP, keysOf(known), op.o.At, op.budget(len(message))); err == nil {
+				o = again
+			}
 		}
 	}
 	op.left -= int64(len(o.Plain))
@@ -156,7 +158,9 @@ func unknown(list []openpgp.Signature) bool {
 
 func keysOf(list []SignerKey) (keys []openpgp.Key) {
 	for _, k := range list {
-		keys = append(keys, k.Key)
+		if !slices.ContainsFunc(keys, func(other openpgp.Key) bool { return bytes.Equal(other.Bytes(), k.Key.Bytes()) }) {
+			keys = append(keys, k.Key)
+		}
 	}
 	return keys
 }
@@ -187,8 +191,7 @@ func (op *opener) pgpSignatures(layer int, list []openpgp.Signature, known []Sig
 		}
 		for _, k := range known {
 			if s.Fingerprint != "" && k.Key.Fingerprint() == s.Fingerprint {
-				signer.Tier = max(signer.Tier, k.Tier)
-				signer.addresses = append(signer.addresses, k.Key.Addresses()...)
+				signer.names = append(signer.names, name{k.Address, k.Tier})
 			}
 		}
 		if s.Status == "valid" {
@@ -327,7 +330,9 @@ func (op *opener) cmsSignatures(layer int, s *cms.Signed, err error) {
 		signer := Signer{Layer: layer, Kind: policy.SMIME, Status: g.Status, At: g.At}
 		if g.Certificate != nil {
 			signer.Fingerprint = private.NewString(thumb(g.Certificate))
-			signer.addresses = certs.Addresses(g.Certificate)
+			for _, a := range certs.Addresses(g.Certificate) {
+				signer.names = append(signer.names, name{address: a})
+			}
 			signer.certificate, signer.others = g.Certificate, s.Certificates
 		}
 		if g.Status == "valid" {

@@ -96,7 +96,7 @@ func bobs(t testing.TB) OpenOptions {
 	t.Helper()
 	var known []SignerKey
 	for _, name := range []string{"alice", "mallory", "posing"} {
-		known = append(known, SignerKey{secretOf(t, name).Public(), policy.Confirmed})
+		known = append(known, SignerKeys(secretOf(t, name).Public(), policy.Confirmed)...)
 	}
 	return OpenOptions{
 		Secrets:          Secrets{PGP: []*openpgp.Secret{secretOf(t, "bob")}, SMIME: []cms.Recipient{recipientOf(t, "bob")}},

@@ -293,7 +293,7 @@ func TestOpenPublicCollections(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Secrets.PGP = []*openpgp.Secret{bob}
-	o.Signers = func(mail.Address) ([]SignerKey, error) { return []SignerKey{{bob.Public(), policy.Pinned}}, nil }
+	o.Signers = func(mail.Address) ([]SignerKey, error) { return SignerKeys(bob.Public(), policy.Pinned), nil }
 	for name, want := range map[string]string{"sed_message": "no_integrity_packet", "message_badmdc": "cannot_decrypt", "message_signed": "other_key"} {
 		got, err := Open(encryptedMail(string(read("openpgp-gopenpgp", name))), o)
 		if err != nil || got.Verdict.Outcome != Closed || doubts(got.Verdict) != want {

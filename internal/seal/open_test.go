@@ -83,7 +83,7 @@ func TestOpenWithoutTheKeys(t *testing.T) {
 func TestOpenBelievesOnlyWhatItIsTold(t *testing.T) {
 	at := func(tier policy.Tier) func(mail.Address) ([]SignerKey, error) {
 		return func(mail.Address) ([]SignerKey, error) {
-			return []SignerKey{{secretOf(t, "alice").Public(), tier}}, nil
+			return SignerKeys(secretOf(t, "alice").Public(), tier), nil
 		}
 	}
 	refused := func(word string) OpenOptions {
@@ -145,7 +145,7 @@ func TestOpenAsksForTheSenderInside(t *testing.T) {
 			if a.Reveal() != "alice@sender.example" {
 				return nil, nil
 			}
-			return []SignerKey{{secretOf(t, "alice").Public(), policy.Pinned}}, nil
+			return []SignerKey{{secretOf(t, "alice").Public(), policy.Pinned, a}}, nil
 		}
 		got, err := Open(fileOf(t, name+".eml"), o)
 		if err != nil || got.Verdict.Outcome != Proved || !got.Verdict.Has("outer_differs") && !got.Verdict.Has("header_hidden") {
@@ -153,6 +153,50 @@ func TestOpenAsksForTheSenderInside(t *testing.T) {
 		}
 		if strings.Join(asked, " ") != "list@lists.example alice@sender.example" {
 			t.Errorf("%s: asked for %q", name, asked)
+		}
+	}
+}
+
+// TestAKeySpeaksForOneAddress: a key that was confirmed for one address proves
+// no other that its user ids name, and is trusted for each as far as it was
+// confirmed for that one.
+func TestAKeySpeaksForOneAddress(t *testing.T) {
+	alice, mallory := secretOf(t, "alice").Public(), secretOf(t, "mallory").Public()
+	author, list := addr(t, "alice@sender.example"), addr(t, "list@lists.example")
+	for name, tc := range map[string]struct {
+		file  string
+		known []SignerKey
+		words string
+		by    string
+		tier  policy.Tier
+	}{
+		"for the sender":             {"hp-from-behind-list", []SignerKey{{alice, policy.Confirmed, author}}, "", "alice@sender.example", policy.Confirmed},
+		"for the sender outside":     {"hp-from-behind-list", []SignerKey{{alice, policy.Pinned, list}}, "signer_differs from_differs", "list@lists.example", policy.Pinned},
+		"for both":                   {"hp-from-behind-list", []SignerKey{{alice, policy.Pinned, list}, {alice, policy.Harvested, author}}, "signer_unproved from_differs", "alice@sender.example", policy.Harvested},
+		"detached, outside":          {"hp-from-inside-detached", []SignerKey{{alice, policy.Pinned, list}}, "signer_differs from_differs", "list@lists.example", policy.Pinned},
+		"for nobody":                 {"pgp-signed", []SignerKey{{Key: alice, Tier: policy.Pinned}}, "signer_differs", "", policy.Pinned},
+		"bound by a person":          {"fired-other-signer-pgp", []SignerKey{{mallory, policy.Pinned, author}}, "", "alice@sender.example", policy.Pinned},
+		"twice, the better one last": {"pgp-signed", []SignerKey{{alice, policy.Harvested, author}, {alice, policy.Pinned, author}}, "", "alice@sender.example", policy.Pinned},
+	} {
+		o := bobs(t)
+		o.Signers = func(a mail.Address) (found []SignerKey, err error) {
+			for _, k := range tc.known {
+				if k.Address.IsZero() || k.Address.Normal() == a.Normal() {
+					found = append(found, k)
+				}
+			}
+			return found, nil
+		}
+		got, err := Open(fileOf(t, tc.file+".eml"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := got.Verdict
+		if doubts(v) != tc.words || (tc.words == "") != (v.Outcome == Proved) {
+			t.Errorf("%s: %s %q, want %q", name, v.Outcome, doubts(v), tc.words)
+		}
+		if s := v.Signers[0]; s.Name.Reveal() != tc.by || s.Tier != tc.tier || s.Matches != (tc.by == "alice@sender.example") {
+			t.Errorf("%s: by %q, %s, matches %t", name, s.Name.Reveal(), s.Tier, s.Matches)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestOpenProvesWhatIsSealed(t *testing.T) {
 	options := OpenOptions{
 		Secrets: Secrets{PGP: []*openpgp.Secret{pat, pat6}, SMIME: []cms.Recipient{{Key: patCert.key, Certificate: patCert.cert}}},
 		Signers: func(mail.Address) ([]SignerKey, error) {
-			return []SignerKey{{Key: ada.Public(), Tier: policy.Pinned}}, nil
+			return SignerKeys(ada.Public(), policy.Pinned), nil
 		},
 		CheckCertificate: func(*x509.Certificate, []*x509.Certificate, mail.Address, time.Time) error { return nil },
 		At:               sealedAt.Add(time.Minute),

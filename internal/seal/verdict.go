@@ -77,15 +77,21 @@ type Signer struct {
 	// Author: the signature is inside of every encryption, so that whoever
 	// made it knew what it is about.
 	Author      bool
-	Matches     bool           // the key or certificate names the address in From
+	Matches     bool           // the key or certificate is for the address in From
 	Fingerprint private.String // of the key, or SHA-256 of the certificate
-	Name        private.String // the address the key or certificate names
-	Tier        policy.Tier    // OpenPGP: how far the key is trusted
+	Name        private.String // the address the key or certificate is for
+	Tier        policy.Tier    // OpenPGP: how far the key is trusted to be that of Name
 	At          time.Time      // when it says it was made; zero: it does not say
 
-	addresses   []mail.Address // named by the key or certificate
+	names       []name // that the key or certificate is for
 	certificate *x509.Certificate
 	others      []*x509.Certificate
+}
+
+// name is an address a signer may speak for, and how far that is trusted.
+type name struct {
+	address mail.Address
+	tier    policy.Tier
 }
 
 // Layer is one envelope or signature that was taken off.

@@ -234,8 +234,11 @@ func (op *opener) judgeCertificate(s *Signer, sender mail.Address) (word, more s
 	return "certificate_refused", f.Text
 }
 
-// mostApart is how long before or after its Date a message may be signed.
-const mostApart = 7 * 24 * time.Hour
+// mostApart is how long before or after its Date a message may be signed. A
+// host that seals may sign when it sends: as late as the longest time a
+// delivery may be tried (delivery.expire_after), and a day for clocks and the
+// time a message waits to be accepted.
+const mostApart = (14 + 1) * 24 * time.Hour
 
 // timeDiffers compares the time of a signature with the Date of the message
 // and with now. A signature that says no time says nothing.

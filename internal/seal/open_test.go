@@ -201,6 +201,28 @@ func TestAKeySpeaksForOneAddress(t *testing.T) {
 	}
 }
 
+// TestOpenAllowsForLateSealing: mail is sealed when it is sent, which can be
+// long after it was written.
+func TestOpenAllowsForLateSealing(t *testing.T) {
+	raw := fileOf(t, "pgp-signed.eml")
+	o := bobs(t)
+	first, err := Open(raw, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, date := first.Verdict.Signers[0].At, first.Outer.Get("Date")
+	o.At = signed.AddDate(0, 1, 0)
+	for apart, words := range map[time.Duration]string{
+		14*24*time.Hour + time.Hour: "", -(14*24*time.Hour + time.Hour): "",
+		15*24*time.Hour + time.Hour: "time_differs", -(15*24*time.Hour + time.Hour): "time_differs",
+	} {
+		late := bytes.Replace(raw, []byte(date), []byte(mail.FormatDate(signed.Add(-apart))), 1)
+		if got, err := Open(late, o); err != nil || doubts(got.Verdict) != words {
+			t.Errorf("signed %v after its Date: %q, %v", apart, doubts(got.Verdict), err)
+		}
+	}
+}
+
 // TestOpenedMessage: what is handed on is the message without its layers,
 // under the header to believe, and nothing that must not be opened elsewhere.
 func TestOpenedMessage(t *testing.T) {

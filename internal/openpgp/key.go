@@ -59,7 +59,8 @@ func (k Key) Addresses() []mail.Address {
 
 // Bytes is the key cut to what is needed: the primary key, its revocation and
 // direct signature, user ids and subkeys with the newest self-signature and
-// revocation of each. No third party's signature is in it.
+// revocation of each; a revocation is kept also where what it revokes is not
+// signed in this copy. No third party's signature is in it.
 func (k Key) Bytes() []byte {
 	if k.k == nil {
 		return nil
@@ -89,13 +90,13 @@ func (k *key) emit(pub func(*packet.PublicKey) []byte) []byte {
 	}
 	sign(k.revoked, k.direct)
 	for _, id := range k.ids {
-		if id.self != nil {
+		if id.self != nil || id.revoked != nil {
 			out = appendPacket(out, raw{tagUserID, []byte(id.text)})
 			sign(id.revoked, id.self)
 		}
 	}
 	for _, s := range k.subs {
-		if s.bind != nil {
+		if s.bind != nil || s.revoked != nil {
 			out = append(out, pub(s.pub)...)
 			sign(s.revoked, s.bind)
 		}
@@ -136,7 +137,7 @@ func (k *key) self() *held {
 		if !id.isRevoked() {
 			r += 2
 		}
-		if r > rank || r == rank && id.self.sig.CreationTime.After(best.sig.CreationTime) {
+		if r > rank || r == rank && id.self.compare(best) > 0 {
 			best, rank = id.self, r
 		}
 	}
@@ -146,11 +147,28 @@ func (k *key) self() *held {
 	return best
 }
 
+// latest is the newest signature on a user id that stands. It says until when
+// the key lives, also where another user id is the primary one: programs sign
+// all of them anew for a new end, so an older one is of a stale copy, which may
+// have been merged.
+func (k *key) latest() *held {
+	var best *held
+	for _, id := range k.ids {
+		if k.primary.Version == 4 && id.self != nil && !id.isRevoked() {
+			best = newer(best, id.self)
+		}
+	}
+	if best == nil {
+		return k.self()
+	}
+	return best
+}
+
 // expires is the end of the primary key's life, zero for never: what the newer
-// of self and direct signature says, or the other if that says nothing.
+// of latest and direct signature says, or the other if that says nothing.
 func (k *key) expires() time.Time {
-	a, b := k.self(), k.direct
-	if a != nil && b != nil && b.sig.CreationTime.After(a.sig.CreationTime) {
+	a, b := k.latest(), k.direct
+	if a.compare(b) < 0 {
 		a, b = b, a
 	}
 	for _, h := range []*held{a, b} {
@@ -255,7 +273,7 @@ func (k *key) encryptionKey(at time.Time) (*packet.PublicKey, string) {
 		}
 		if word := s.state(at); word != "" {
 			against[word] = true
-		} else if best == nil || s.pub.CreationTime.After(best.CreationTime) {
+		} else if best == nil || compareKeys(s.pub, best) > 0 {
 			best = s.pub
 		}
 	}

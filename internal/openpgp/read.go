@@ -2,6 +2,7 @@ package openpgp
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -249,7 +250,7 @@ func (r *reader) key(g *group) (*key, error) {
 	}
 	for _, p := range g.subs {
 		if s, ok := r.subkey(k, p); ok {
-			k.subs = append(k.subs, s)
+			k.addSubkey(s)
 		}
 	}
 	if r.operations < 0 {
@@ -284,15 +285,15 @@ func (r *reader) subkey(k *key, p *part) (subkey, bool) {
 	}
 	tag := func(g *packet.Signature) error { return k.primary.VerifyKeyHashTag(pub, g) }
 	bind, problem := r.newest(k, p.sigs, verify, tag, packet.SigTypeSubkeyBinding)
-	if s.bind = bind; bind == nil {
-		if problem == "" {
-			return subkey{}, false
-		}
-		s.problem = problem
-	}
 	s.revoked = r.revocation(k, p.sigs, packet.SigTypeSubkeyRevocation, func(g *packet.Signature) error {
 		return k.primary.VerifySubkeyRevocationSignature(g, pub)
 	})
+	if s.bind = bind; bind == nil {
+		if problem == "" && s.revoked == nil {
+			return subkey{}, false
+		}
+		s.problem = cmp.Or(problem, Malformed)
+	}
 	return s, true
 }
 
@@ -300,7 +301,7 @@ func (r *reader) subkey(k *key, p *part) (subkey, bool) {
 // Where there is none, the word says what stood in the way, if anything did.
 func (r *reader) newest(k *key, sigs []raw, verify, tag func(*packet.Signature) error, types ...packet.SignatureType) (*held, string) {
 	candidates, problem := k.own(sigs, types)
-	slices.SortStableFunc(candidates, func(a, b held) int { return b.sig.CreationTime.Compare(a.sig.CreationTime) })
+	slices.SortStableFunc(candidates, func(a, b held) int { return b.compare(&a) })
 	for _, h := range likely(candidates, tag) {
 		switch {
 		case weakHash(h.sig):
@@ -328,9 +329,7 @@ func likely(candidates []held, tag func(*packet.Signature) error) []held {
 	return out
 }
 
-// revocation gives the revocation that takes away most: one for all time if
-// there is one, else the oldest; of a user id, where the time is compared with
-// that of its self-signature, the newest.
+// revocation gives the revocation that takes away most.
 func (r *reader) revocation(k *key, sigs []raw, kind packet.SignatureType, verify func(*packet.Signature) error) *held {
 	candidates, _ := k.own(sigs, []packet.SignatureType{kind})
 	var found *held
@@ -338,13 +337,7 @@ func (r *reader) revocation(k *key, sigs []raw, kind packet.SignatureType, verif
 		if !r.verified(h.sig, verify) {
 			continue
 		}
-		newer := found != nil && h.sig.CreationTime.After(found.sig.CreationTime)
-		switch {
-		case found == nil, hard(h.sig) && !hard(found.sig):
-			found = &h
-		case hard(h.sig) == hard(found.sig) && newer == (kind == packet.SigTypeCertificationRevocation):
-			found = &h
-		}
+		found = graver(found, &h, kind)
 	}
 	return found
 }

@@ -57,7 +57,7 @@ func nextPacket(data []byte) (raw, []byte, error) {
 		return oldPacket(data)
 	}
 	p, rest := raw{tag: data[0] & 0x3f}, data[1:]
-	var joined []byte
+	var joined []byte // grows with what is there: a stranger chooses the number of parts
 	for {
 		n, used, partial, ok := newLength(rest)
 		if !ok || n > len(rest)-used || partial && !mayBePartial(p.tag) {
@@ -65,18 +65,26 @@ func nextPacket(data []byte) (raw, []byte, error) {
 		}
 		piece := rest[used : used+n]
 		rest = rest[used+n:]
-		switch {
-		case joined == nil && !partial:
+		if joined == nil && !partial {
 			p.body = piece
 			return p, rest, nil
-		case joined == nil:
-			joined = make([]byte, 0, len(rest)+n)
 		}
 		if joined = append(joined, piece...); !partial {
 			p.body = joined
 			return p, rest, nil
 		}
 	}
+}
+
+// keyPacket takes one packet off a key, where all lengths are definite: others
+// are for data packets (section 4.2.1.4), of which a key has none.
+func keyPacket(data []byte) (raw, []byte, error) {
+	if len(data) > 1 {
+		if c := data[0]; c&0x40 == 0 && c&3 == 3 || c&0x40 != 0 && data[1] >= 224 && data[1] < 255 {
+			return raw{}, nil, errFraming
+		}
+	}
+	return nextPacket(data)
 }
 
 func mayBePartial(tag byte) bool {

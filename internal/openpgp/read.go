@@ -143,7 +143,7 @@ func (r *reader) split(data []byte) ([]*group, error) {
 	var g *group
 	var target *[]raw
 	for len(data) > 0 {
-		p, rest, err := nextPacket(data)
+		p, rest, err := keyPacket(data)
 		if err != nil {
 			return nil, refuse(Malformed).Because(err)
 		}

@@ -12,6 +12,7 @@ import (
 const (
 	maxKeyPackets  = 1000 // PKESK and SKESK of one message
 	maxTrials      = 200  // public-key operations to open one message
+	maxBodies      = 4    // session keys with which the whole of it is decrypted
 	maxCompression = 2    // layers
 	maxAround      = 1 << 20
 )
@@ -51,6 +52,7 @@ type opener struct {
 	at      time.Time
 	max     int64
 	trials  int
+	bodies  int
 	out     *Opened
 }
 
@@ -166,7 +168,7 @@ func (o *opener) try(p raw, esk *packet.EncryptedKey, s *Secret) (got *unsealed,
 		if part.Dummy() || part.PubKeyAlgo != esk.Algo || !s.k.decrypts(part) || !names(esk, part) {
 			continue
 		}
-		if o.trials++; o.trials > maxTrials {
+		if o.trials++; o.trials > maxTrials || o.bodies >= maxBodies {
 			return nil, true
 		}
 		tried = true
@@ -176,6 +178,7 @@ func (o *opener) try(p raw, esk *packet.EncryptedKey, s *Secret) (got *unsealed,
 			if err := key.Decrypt(part, nil); err != nil {
 				return err
 			}
+			o.bodies++
 			op := &packet.OpaquePacket{Tag: p.tag, Contents: p.body}
 			sealed, err := op.Parse()
 			if err != nil {

@@ -343,3 +343,32 @@ func TestOddSignatures(t *testing.T) {
 	_, err := VerifyDetached(strings.NewReader(body), bytes.Repeat(raw2(tagSignature, "\x04xxxx"), 17), nil, now)
 	wants(t, err, TooLarge)
 }
+
+// TestBodiesAreBounded: whoever writes a message knows its session key, and
+// can give it many times over with a body that turns out broken at its end.
+func TestBodiesAreBounded(t *testing.T) {
+	const size = 4 << 20
+	for name, s := range map[string]*Secret{"mdc": generate(t, V4Curve25519), "aead": generate(t, V6Curve25519)} {
+		c := must(NewContent(name == "aead"))(t)
+		good := sealed(t, c, s.Public(), make([]byte, size))
+		broken := bytes.Clone(good)
+		broken[len(broken)-1] ^= 1
+		again := must(c.KeyPacket(s.Public(), now))(t)
+		cost := func(message []byte, want string) (took time.Duration, octets uint64) {
+			begin := processor(t)
+			var err error
+			octets = allocated(func() { _, err = Open(message, []*Secret{s}, nil, now, 2*size) })
+			wants(t, err, want)
+			return processor(t) - begin, octets
+		}
+		one, octets := cost(broken, NotIntact)
+		took, used := cost(append(bytes.Repeat(again, maxTrials-1), broken...), NotIntact)
+		if used > (maxBodies+1)*octets || took > (maxBodies+2)*one+time.Second {
+			t.Errorf("%s: %v and %d MiB, where one try is %v and %d MiB", name, took, used>>20, one, octets>>20)
+		}
+		// A few wrong ones do not stand in the way of the right one.
+		wrong := must(must(NewContent(name == "aead"))(t).KeyPacket(s.Public(), now))(t)
+		cost(append(bytes.Repeat(wrong, maxBodies-1), good...), "")
+		cost(append(bytes.Repeat(wrong, maxBodies), good...), NotIntact)
+	}
+}

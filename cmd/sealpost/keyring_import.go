@@ -30,7 +30,7 @@ type keyringImportCmd struct {
 // Help says what is read.
 func (keyringImportCmd) Help() string {
 	return "Reads OpenPGP keys, armored or binary; certificates in PEM, DER and PKCS #7; vCards with keys in them; and every file of a folder. One file that cannot be read stops no other. " +
-		"Each key gets an entry for every address it names. The exit code is 1 when anything was refused.\n\nExamples:\n\n" +
+		"Each key gets an entry for every address it names; of a key that names several, those for which another key is in use are refused: say --address if it is to take that one's place. The exit code is 1 when anything was refused.\n\nExamples:\n\n" +
 		"  $ sealpost keyring import jane.asc\n  $ sealpost keyring import --address jane@example.org jane.cer\n  $ sealpost keyring import --tier discovered partners/"
 }
 

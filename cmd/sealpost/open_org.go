@@ -39,9 +39,8 @@ func fromOrg(ctx context.Context, core *app.Core, org account.Org, o *seal.OpenO
 }
 
 // signersOf gives the OpenPGP keys of a sender: our own, when the mail is from
-// one of us, and the one in the keyring. An address the keyring does not know
-// is not asked for on the network: whoever sent the mail would learn from the
-// question that it is being read.
+// one of us, and those in the keyring. The network is not asked for them:
+// whoever sent the mail would learn from the question that it is being read.
 func signersOf(ctx context.Context, core *app.Core, org account.Org, from mail.Address) (list []seal.SignerKey, err error) {
 	own, err := core.Identities.Signer(ctx, org.ID, from)
 	if err != nil {
@@ -50,16 +49,9 @@ func signersOf(ctx context.Context, core *app.Core, org account.Org, from mail.A
 	if own.PGP != nil {
 		list = append(list, seal.SignerKey{Key: own.PGP.Public(), Tier: policy.Pinned, Address: from})
 	}
-	known, err := core.Keyring.Known(ctx, org.ID, from)
-	if err != nil || known.PGP == policy.NoTier {
-		return list, err
+	known, err := core.Keyring.Signers(ctx, org.ID, from)
+	for _, c := range known {
+		list = append(list, seal.SignerKey{Key: c.PGP, Tier: c.Tier, Address: from})
 	}
-	found, err := core.Keyring.Find(ctx, org.ID, from)
-	if err != nil {
-		return list, err
-	}
-	if found.PGP != nil {
-		list = append(list, seal.SignerKey{Key: found.PGP.PGP, Tier: found.PGP.Tier, Address: from})
-	}
-	return list, nil
+	return list, err
 }

@@ -160,14 +160,11 @@ const (
 	parsed      = 4        // times its octets is what a key takes when it is read
 )
 
-// slim lets go of what nobody asks memory for, and counts the rest.
+// slim lets go of what was read, and counts what stays.
 func (h *holding) slim() {
 	h.octets = emptyOctets
 	for _, r := range h.rows {
 		r.named, r.data = nil, nil
-		if r.State == Superseded || r.State == Withdrawn || r.State == Removed {
-			r.m = nil
-		}
 		h.octets += rowOctets
 		if r.m != nil {
 			h.octets += parsed * r.m.size

@@ -114,7 +114,13 @@ func (r *row) open(tx *db.Tx, keys *custody.Custody, withData bool) error {
 	if !withData {
 		return nil
 	}
-	if plain, err = r.key.Open(dataLabel, r.ID, r.data); err != nil {
+	return r.read()
+}
+
+// read reads the key.
+func (r *row) read() error {
+	plain, err := r.key.Open(dataLabel, r.ID, r.data)
+	if err != nil {
 		return err
 	}
 	if r.m, err = stored(r.Kind, plain); err != nil {
@@ -123,7 +129,13 @@ func (r *row) open(tx *db.Tx, keys *custody.Custody, withData bool) error {
 	return nil
 }
 
-// load reads all entries of an address, the active one first.
+// idle reports whether an entry neither is used nor waits to be.
+func (r *row) idle() bool {
+	return r.State == Superseded || r.State == Withdrawn || r.State == Removed
+}
+
+// load reads all entries of an address, the active one first. Keys of idle ones
+// are read when somebody shows them again.
 func (k *Keyring) load(tx *db.Tx, addressHMAC []byte) ([]*row, error) {
 	rows, err := db.All(tx, scan, `SELECT `+columns+` FROM keyring_entries WHERE org_id = ? AND address_hmac = ?
 		ORDER BY CASE WHEN state = 'active' THEN 0 ELSE 1 END, id DESC LIMIT ?`, tx.Org(), addressHMAC, rowLimit)
@@ -134,7 +146,7 @@ func (k *Keyring) load(tx *db.Tx, addressHMAC []byte) ([]*row, error) {
 	for _, r := range rows {
 		r.sightings = map[string]policy.Tier{}
 		by[r.ID] = r
-		if err := r.open(tx, k.d.Custody, true); err != nil {
+		if err := r.open(tx, k.d.Custody, !r.idle()); err != nil {
 			return nil, err
 		}
 	}

@@ -153,18 +153,25 @@ func (s *settling) shows(r *row) bool {
 	return slices.ContainsFunc(s.round.sights, func(x sight) bool { return !x.stored && x.m.fingerprint == r.Fingerprint.Reveal() })
 }
 
-func (s *settling) find(m *material) *row {
+func (s *settling) find(m *material) (*row, error) {
 	for _, r := range s.rows {
-		if r.Fingerprint.Reveal() == m.fingerprint {
-			return r
+		if r.Fingerprint.Reveal() != m.fingerprint {
+			continue
 		}
+		if r.m == nil && r.idle() {
+			return r, r.read()
+		}
+		return r, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // see deals with one key.
 func (s *settling) see(x sight) (*row, error) {
-	r := s.find(x.m)
+	r, err := s.find(x.m)
+	if err != nil {
+		return nil, err
+	}
 	if r == nil {
 		return s.add(x)
 	}

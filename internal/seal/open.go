@@ -161,6 +161,7 @@ type opener struct {
 	outer mail.Address // in From outside
 	// hidden holds what the header inside says, when it is to be believed.
 	protection protection
+	beside     fieldsBeside
 	root       []int // the layers that cover everything
 	states     []state
 	keys       map[string][]SignerKey // by address

@@ -69,18 +69,49 @@ func (op *opener) readHeader(payload mail.Part) {
 	if !covered || inlined {
 		op.protection = unprotected
 	}
+	around := op.out.Outer
+	switch {
+	case !op.beside.there:
+	case op.beside.proved || op.protection != unprotected:
+		around = fieldsInside(op.beside.header)
+		op.compareHeaders(hpCipher, op.beside.header, op.out.Outer)
+	default:
+		op.beside.there = false
+		op.find("header_withheld")
+	}
 	if op.protection == unprotected {
-		op.out.Header = op.out.Outer.Where(func(name string) bool { return !structural(name) }).Join(payload.Header.Where(structural))
+		op.out.Header = around.Where(func(name string) bool { return !structural(name) }).Join(payload.Header.Where(structural))
 		return
 	}
-	inner := payload.Header.Where(func(name string) bool { return !strings.EqualFold(name, "HP-Outer") })
+	inner := fieldsInside(payload.Header)
 	if op.protection == hpOld {
 		missing := op.out.Outer.Where(func(name string) bool { return !structural(name) && !inner.Has(name) })
 		inner = missing.Join(inner)
 	}
 	op.out.Header = inner
 	op.out.Verdict.Headers = true
-	op.compareHeaders(payload.Header)
+	op.compareHeaders(op.protection, payload.Header, around)
+}
+
+// fieldsBeside are those that stand on a signed part, directly inside of an
+// encryption. RFC 9788 looks for them in what is signed, but who seals a
+// message that its sender has signed cannot put them there.
+type fieldsBeside struct {
+	there  bool
+	proved bool // the encryption notices alteration; the signature never does
+	header mail.Header
+}
+
+// seeFields takes note of such fields. around is the layer the part was in,
+// layer the one it was itself.
+func (op *opener) seeFields(p mail.Part, around, layer int) {
+	if op.states[around].encrypted && !op.states[layer].encrypted && protectionOf(p) == hpCipher {
+		op.beside = fieldsBeside{true, op.states[around].integrity, p.Header}
+	}
+}
+
+func fieldsInside(h mail.Header) mail.Header {
+	return h.Where(func(name string) bool { return !strings.EqualFold(name, "HP-Outer") })
 }
 
 // structural fields say how the body is read (RFC 9788 section 1.1.1).
@@ -94,7 +125,7 @@ var shown = []string{"Subject", "From", "To", "Cc", "Date", "Reply-To", "Sender"
 // compareHeaders notices where the header outside says something else than the
 // one inside, and the sender did not mean it to: HP-Outer tells what the
 // sender wrote outside (RFC 9788 section 2.2).
-func (op *opener) compareHeaders(inner mail.Header) {
+func (op *opener) compareHeaders(p protection, inner, outer mail.Header) {
 	meant := map[string][]string{}
 	for _, v := range inner.Values("HP-Outer") {
 		if name, value, ok := strings.Cut(v, ":"); ok {
@@ -104,14 +135,14 @@ func (op *opener) compareHeaders(inner mail.Header) {
 	}
 	hidden, differs := false, false
 	for _, name := range shown {
-		in, out := values(op.out.Header, name), values(op.out.Outer, name)
-		if slices.Equal(in, out) {
+		in, out := values(inner, name), values(outer, name)
+		if slices.Equal(in, out) || p == hpOld && len(in) == 0 {
 			continue
 		}
 		switch {
-		case op.protection == hpCipher && slices.Equal(out, meant[strings.ToLower(name)]):
+		case p == hpCipher && slices.Equal(out, meant[strings.ToLower(name)]):
 			hidden = true
-		case op.protection == hpOld && name == "Subject":
+		case p == hpOld && name == "Subject":
 			hidden = true // there was no way to say what is meant
 		default:
 			differs = true

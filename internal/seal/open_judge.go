@@ -57,6 +57,8 @@ func (op *opener) judge(closed bool) {
 	case closed || len(op.root) == 0:
 	case v.Headers:
 		op.find("header_protected")
+	case op.beside.there:
+		op.find("header_encrypted")
 	default:
 		op.find("header_unprotected")
 	}
@@ -270,7 +272,8 @@ func (op *opener) judgeFrom(good bool) {
 		}
 	}
 	inner := from(op.out.Header)
-	if op.out.Verdict.Headers && !good && inner.Normal() != op.outer.Normal() {
+	unsigned := op.beside.there && !op.out.Verdict.Headers
+	if (unsigned || op.out.Verdict.Headers && !good) && inner.Normal() != op.outer.Normal() {
 		op.find("from_differs")
 	}
 }

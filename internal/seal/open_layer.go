@@ -35,6 +35,9 @@ func (op *opener) peel(p mail.Part, path string, covers []int) (inner mail.Part,
 		}
 		s := op.unwrap(p, path, path == "" && len(covers) == 0)
 		if s.layer >= 0 && s.taken {
+			if path == "" && len(covers) > 0 {
+				op.seeFields(p, covers[len(covers)-1], s.layer)
+			}
 			covers = append(slices.Clone(covers), s.layer)
 		}
 		if !s.taken || s.word != "" {

@@ -43,7 +43,7 @@ type Verdict struct {
 	Integrity Scope
 	// Signed is how much a valid signature covers, no matter whose.
 	Signed Scope
-	// Headers reports whether subject, sender and date are inside of the
+	// Headers reports whether subject, sender and date are inside of all the
 	// protection (RFC 9788).
 	Headers bool
 	Signers []Signer
@@ -162,9 +162,11 @@ var sentences = []findingText{
 	{"integrity_proved", false, "It is proved to be as it was encrypted."},
 	{"signed", false, "The whole message is signed, and the signature is by the address in From."},
 	{"header_protected", false, "Subject, sender and date are those inside of the protection."},
+	{"header_encrypted", false, "Subject, recipients and date were encrypted with the message, and no signature covers them: they are by whoever encrypted it."},
 	{"header_hidden", false, "The header outside hides some of what the header inside says, as the sender meant it to."},
 	{"outer_differs", false, "The header outside says something else than the header inside: it was changed on the way, and is not believed."},
 	{"header_unprotected", false, "Subject, recipients and date are not covered by the protection and could have been changed on the way."},
+	{"header_withheld", false, "The header inside of the encryption is not given, because neither the encryption nor the signature would show that it was changed."},
 	{"inline", false, "The protection is in the text itself (inline OpenPGP): it covers no header, no attachment and no other part."},
 	{"attached_message", false, "A message is attached. Its signature or encryption, if any, is its own and is not looked at."},
 }

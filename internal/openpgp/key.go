@@ -233,7 +233,7 @@ func (s subkey) state(at time.Time) string {
 	case s.problem != "":
 		return s.problem
 	case holds(s.revoked, at):
-		return Revoked
+		return subkeyRevoked
 	case s.pub.CreationTime.After(at) || s.bind.sig.CreationTime.After(at):
 		return NotYetValid
 	case lapsed(lifetime(s.pub, s.bind.sig), at) || lapsedSignature(s.bind.sig, at):
@@ -257,7 +257,7 @@ func (k *key) encrypts() bool {
 
 // nearest orders the words that can stand against the subkeys of one key: the
 // one that says most about what its owner would have to do comes first.
-var nearest = []string{Expired, NotYetValid, Revoked, WeakAlgorithm, Unsupported}
+var nearest = []string{Expired, NotYetValid, subkeyRevoked, WeakAlgorithm, Unsupported}
 
 // encryptionKey is the part of the key to encrypt to at this time: the newest
 // subkey that is for it, or the primary key. Otherwise the word says why not.
@@ -318,7 +318,7 @@ func (k *key) names(a mail.Address, at time.Time) string {
 		case id.self == nil:
 			found = id.problem
 		case id.isRevoked():
-			found = Revoked
+			found = userIDRevoked
 		case id.self.sig.CreationTime.After(at):
 			found = NotYetValid
 		case lapsedSignature(id.self.sig, at):

@@ -12,6 +12,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/private"
 )
@@ -61,7 +62,7 @@ func TestJudge(t *testing.T) {
 			m.alice()
 			m.signature(kindRevokeID, hashSHA256, start.Add(time.Hour), m.idOctets(aliceID))
 			m.id("Al").cert("Al", hashSHA256, start).encryption(t)
-		}, judge: Revoked},
+		}, judge: WrongAddress},
 		"user id back again": {make: func(m *maker) {
 			m.alice()
 			m.signature(kindRevokeID, hashSHA256, start.Add(time.Hour), m.idOctets(aliceID))
@@ -105,7 +106,27 @@ func TestJudge(t *testing.T) {
 			over := m.subkey(t, start)
 			m.signature(kindBinding, hashSHA256, start, over)
 			m.signature(kindRevokeSub, hashSHA256, start, over)
-		}, anyone: Revoked},
+		}, anyone: NoEncryptionKey},
+		"subkey compromised, another expired": {make: func(m *maker) {
+			m.alice()
+			over := m.subkey(t, start)
+			m.signature(kindBinding, hashSHA256, start, over)
+			m.signature(kindRevokeSub, hashSHA256, now.Add(time.Hour), over, reason(2))
+			m.encryption(t, sub(subKeyExpires, seconds(3600)...))
+		}, anyone: Expired},
+		"both revoked": {make: func(m *maker) {
+			m.alice()
+			m.signature(kindRevokeID, hashSHA256, start.Add(time.Hour), m.idOctets(aliceID))
+			m.id("Al").cert("Al", hashSHA256, start)
+			over := m.subkey(t, start)
+			m.signature(kindBinding, hashSHA256, start, over)
+			m.signature(kindRevokeSub, hashSHA256, start, over)
+		}, anyone: NoEncryptionKey, judge: WrongAddress},
+		"the only user id revoked": {make: func(m *maker) {
+			m.alice()
+			m.signature(kindRevokeID, hashSHA256, start.Add(time.Hour), m.idOctets(aliceID))
+			m.encryption(t)
+		}, judge: WrongAddress},
 		"critical notation":           {make: func(m *maker) { m.alice(notation(true)).encryption(t) }, anyone: Unsupported},
 		"critical notation on subkey": {make: func(m *maker) { m.alice().encryption(t, notation(true)) }, anyone: Unsupported},
 		"critical subpacket":          {make: func(m *maker) { m.alice(sub(critBit|60, 1)).encryption(t) }, anyone: Unsupported},
@@ -142,6 +163,9 @@ func TestJudge(t *testing.T) {
 				}
 				wants(t, k.JudgeAnyone(c.at), c.anyone)
 				wants(t, k.Judge(address(t, "alice@example.org"), c.at), c.judge)
+				if k.Revoked(c.at) != (c.anyone == Revoked) {
+					t.Error("revoked is for the whole key alone")
+				}
 			}
 			_, err := must(NewContent(false))(t).KeyPacket(k, c.at)
 			wants(t, err, c.anyone)
@@ -439,4 +463,21 @@ func TestOperationsAreBounded(t *testing.T) {
 	}
 	_, err := ReadKeys(all.out)
 	wants(t, err, TooLarge)
+}
+
+// TestRevokedPartsHaveSentences: the words are those of parts that never were
+// there, the sentences are not.
+func TestRevokedPartsHaveSentences(t *testing.T) {
+	m := newMaker(t, now.Add(-year))
+	m.alice()
+	m.signature(kindRevokeID, hashSHA256, now.Add(-time.Hour), m.idOctets(aliceID))
+	over := m.subkey(t, m.created)
+	m.signature(kindBinding, hashSHA256, m.created, over)
+	m.signature(kindRevokeSub, hashSHA256, now.Add(-time.Hour), over)
+	k := oneKey(t, m.out)
+	for _, err := range []error{k.Judge(address(t, "alice@example.org"), now), k.JudgeAnyone(now)} {
+		if !strings.Contains(fault.From(err).Text, "revoked") {
+			t.Errorf("%v", fault.From(err).Text)
+		}
+	}
 }

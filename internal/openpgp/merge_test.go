@@ -166,8 +166,10 @@ func TestStaleCopyTakesNothingBack(t *testing.T) {
 		"revocation alone":          {nil, func(m *maker, _ []byte) { m.cut().revocation(later) }, Revoked},
 		"end removed":               {func(m *maker, _ []byte) { m.ends(3600) }, func(m *maker, _ []byte) { m.id(aliceID).cert(aliceID, hashSHA256, later, sub(subFlags, certifies)) }, ""},
 		"end removed, another name": {func(m *maker, _ []byte) { m.ends(3600) }, func(m *maker, _ []byte) { m.otherName(later) }, ""},
-		"end brought forward":       {nil, func(m *maker, _ []byte) { m.id(aliceID).cert(aliceID, hashSHA256, later, sub(subKeyExpires, seconds(3600)...)) }, Expired},
-		"new subkey":                {func(m *maker, over []byte) { m.signature(kindRevokeSub, hashSHA256, later, over) }, func(m *maker, _ []byte) { m.encryption(t) }, ""},
+		"end brought forward": {nil, func(m *maker, _ []byte) {
+			m.id(aliceID).cert(aliceID, hashSHA256, later, sub(subKeyExpires, seconds(3600)...))
+		}, Expired},
+		"new subkey": {func(m *maker, over []byte) { m.signature(kindRevokeSub, hashSHA256, later, over) }, func(m *maker, _ []byte) { m.encryption(t) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMaker(t, start)

@@ -39,6 +39,11 @@
 //     its algorithm can do that (as GnuPG does); a primary key only with the flag.
 //   - A revocation without a reason, or for a compromise, holds for all time;
 //     one because the key is superseded or retired from its own time on.
+//   - The word revoked is for the whole key alone, that is Key.Revoked: whoever
+//     hears it may never use the key again. Where only parts are revoked the
+//     key can come back, with another subkey or user id. So a key of which all
+//     subkeys for encryption are revoked is no_encryption_key, and one of which
+//     the user id is revoked is wrong_address, each with a sentence of its own.
 package openpgp
 
 import (
@@ -89,7 +94,21 @@ var sentences = map[string]string{
 	OfflinePrimary:  "The primary part of the secret key is not here, so the key cannot be renewed or revoked.",
 }
 
-func refuse(word string) *fault.Fault { return fault.New(fault.Refused, word, sentences[word]) }
+// What stands against a part of a key, which is told by another word.
+const (
+	subkeyRevoked = "subkey_revoked"
+	userIDRevoked = "user_id_revoked"
+)
+
+func refuse(word string) *fault.Fault {
+	switch word {
+	case subkeyRevoked:
+		return fault.New(fault.Refused, NoEncryptionKey, "The part of the key that could be encrypted to was revoked by its owner.")
+	case userIDRevoked:
+		return fault.New(fault.Refused, WrongAddress, "The key's owner revoked that it belongs to this address.")
+	}
+	return fault.New(fault.Refused, word, sentences[word])
+}
 
 // library runs calls of go-crypto. It lifts FIPS enforcement for them, because
 // OpenPGP is defined with what the approved mode lacks: SHA-1 in fingerprints

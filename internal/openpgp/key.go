@@ -60,7 +60,8 @@ func (k Key) Addresses() []mail.Address {
 // Bytes is the key cut to what is needed: the primary key, its revocation and
 // direct signature, user ids and subkeys with the newest self-signature and
 // revocation of each; a revocation is kept also where what it revokes is not
-// signed in this copy. No third party's signature is in it.
+// signed in this copy. No third party's signature is in it. It is at most
+// 64 KiB: ReadKeys and Merge refuse more.
 func (k Key) Bytes() []byte {
 	if k.k == nil {
 		return nil

@@ -481,3 +481,48 @@ func TestRevokedPartsHaveSentences(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptSizeIsBounded: what a key signed itself cannot be cut out of it, so
+// that one which carries a library with it is refused.
+func TestKeptSizeIsBounded(t *testing.T) {
+	book := func(n int) []byte { // a notation of n octets
+		text := append([]byte{0x80, 0, 0, 0, 0, 3, byte(n >> 8), byte(n)}, append([]byte("a@b"), make([]byte, n)...)...)
+		length := len(text) + 1
+		return append([]byte{255, 0, 0, byte(length >> 8), byte(length), subNotation}, text...)
+	}
+	start := now.Add(-year)
+	build := func(ids int) []byte {
+		m := newMaker(t, start)
+		m.alice().encryption(t)
+		for i := range ids {
+			text := fmt.Sprintf("%d <a%d@example.org>", i, i)
+			m.id(text).cert(text, hashSHA256, start, book(4000))
+		}
+		return m.out
+	}
+	k := oneKey(t, build(15))
+	if n := len(k.Bytes()); n < 60_000 || n > maxKept {
+		t.Errorf("%d octets", n)
+	}
+	if n := len(k.For(address(t, "alice@example.org")).Bytes()); n > 600 {
+		t.Errorf("%d octets for one address", n)
+	}
+	_, err := ReadKeys(build(17))
+	wants(t, err, TooLarge)
+	one := newMaker(t, start)
+	one.alice().encryption(t)
+	two := *one
+	two.out = bytes.Clone(one.out)
+	for i := range 10 {
+		for j, m := range []*maker{one, &two} {
+			text := fmt.Sprint(j, i)
+			m.id(text).cert(text, hashSHA256, start, book(4000))
+		}
+	}
+	_, err = oneKey(t, one.out).Merge(oneKey(t, two.out))
+	wants(t, err, TooLarge)
+	// Of several keys the others are taken.
+	if keys := must(ReadKeys(append(build(0), build(17)...)))(t); len(keys) != 1 {
+		t.Errorf("%d keys", len(keys))
+	}
+}

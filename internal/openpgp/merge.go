@@ -122,7 +122,7 @@ func (k *key) addSubkey(s subkey) {
 	}
 }
 
-// tooLarge reports whether a key, as it is kept, would not be read again.
+// tooLarge reports whether a key, as it is kept, is more than is read or kept.
 func (k *key) tooLarge() bool {
 	n := 2
 	for _, id := range k.ids {
@@ -131,7 +131,7 @@ func (k *key) tooLarge() bool {
 	for _, s := range k.subs {
 		n += count(s.bind, s.revoked)
 	}
-	return len(k.ids) > maxUserIDs || len(k.subs) > maxSubkeys || n > maxOperations
+	return len(k.ids) > maxUserIDs || len(k.subs) > maxSubkeys || n > maxOperations || len(Key{k}.Bytes()) > maxKept
 }
 
 func count(hs ...*held) (n int) {

@@ -15,7 +15,8 @@
 //   - One Content is one key and one ciphertext: the same octets every time,
 //     because key, prefix and salt are drawn once.
 //   - Work is bounded before it is done: octets, packets, user ids, public-key
-//     operations, nesting and decompressed size.
+//     operations, nesting and decompressed size. What is kept of a key is
+//     bounded too.
 //
 // What is taken as a key:
 //   - RSA of 2048 to 8192 bits, NIST P-256, P-384, P-521, Curve25519 and

@@ -3,7 +3,8 @@ package openpgp
 import "github.com/sealpost/sealpost/internal/mail"
 
 // For is the key with the user ids of one address only, as directories publish
-// it: what else its owner is called is nobody's business.
+// it: what else its owner is called is nobody's business. It is also all that
+// need be stored to write to the address.
 func (k Key) For(a mail.Address) Key {
 	if k.k == nil {
 		return k

@@ -26,6 +26,7 @@ const (
 	maxTries      = 8     // signatures verified on one user id or subkey
 	maxLooked     = 64    // signatures of which the hash tag is compared, on one of these
 	maxOperations = 400   // signatures verified in one piece of data
+	maxKept       = 64 << 10 // octets of what is kept of one key; its own signatures may hold anything
 )
 
 // held is a signature that was verified, and how it came.
@@ -253,7 +254,7 @@ func (r *reader) key(g *group) (*key, error) {
 			k.addSubkey(s)
 		}
 	}
-	if r.operations < 0 {
+	if r.operations < 0 || k.tooLarge() {
 		return nil, refuse(TooLarge)
 	}
 	return k, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/sealpost/sealpost/internal/certs"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
 )
 
@@ -24,10 +25,6 @@ const (
 	wordUnjudged    = "not_judged"     // it could not be judged now
 	wordIssuer      = "issuer_unknown" // so that its list of revoked ones cannot be checked
 	wordLarge       = "too_large"
-	// The key itself is good, but what is needed of it was revoked; that can be
-	// replaced.
-	wordSubkeyRevoked  = "subkey_revoked"
-	wordAddressRevoked = "address_revoked"
 )
 
 // passing refusals can end, so they are judged again each time; all others are
@@ -93,8 +90,7 @@ var errLarge = fault.New(fault.Refused, wordLarge, "The key is too large.")
 // judgeKey judges an OpenPGP key, which asks nobody.
 func judgeKey(m *material, a mail.Address, tier policy.Tier, now time.Time) verdict {
 	v := verdict{until: now.Add(judgedFor)}
-	anyone := m.pgp.JudgeAnyone(now)
-	err := anyone
+	err := m.pgp.JudgeAnyone(now)
 	if tier != policy.Pinned {
 		err = m.pgp.Judge(a, now)
 	}
@@ -105,10 +101,6 @@ func judgeKey(m *material, a mail.Address, tier policy.Tier, now time.Time) verd
 		err = errLarge
 	case err == nil:
 		return v.endingWith(m)
-	case refusal(err).Reason == wordRevoked && anyone == nil:
-		err = fault.New(fault.Refused, wordAddressRevoked, "The key was revoked for the address.")
-	case refusal(err).Reason == wordRevoked:
-		err = fault.New(fault.Refused, wordSubkeyRevoked, "The key has no part for encryption that was not revoked.")
 	}
 	v.refused = refusal(err)
 	return v
@@ -192,5 +184,5 @@ func (m *material) dead(now time.Time) bool {
 		return false
 	}
 	err := m.pgp.JudgeAnyone(now)
-	return m.pgp.Revoked(now) || err != nil && refusal(err).Reason == wordRevoked
+	return m.pgp.Revoked(now) || err != nil && refusal(err).Reason == openpgp.NoEncryptionKey
 }

@@ -39,12 +39,23 @@ func (m *material) about(a mail.Address) *material {
 // of it says: revocations, and where all, what else the key has signed since.
 // No copy can take anything back. It gives old itself when nothing is new.
 func absorb(old, copied *material, all bool, a mail.Address) *material {
-	keys, err := openpgp.ReadKeys(union(old.data(), copied.data(), all))
-	if err != nil || len(keys) != 1 || keys[0].Fingerprint() != old.fingerprint {
+	if !all {
+		revoked, err := openpgp.ReadKeys(withRevocations(old.data(), copied.data()))
+		if err != nil || len(revoked) != 1 {
+			return old
+		}
+		copied = pgpMaterial(revoked[0])
+	}
+	before, err := old.pgp.Merge(old.pgp) // in the order that merging gives
+	if err != nil {
 		return old
 	}
-	m := pgpMaterial(keys[0]).about(a)
-	if m.size > storedLimit || slices.Equal(m.data(), old.data()) {
+	united, err := old.pgp.Merge(copied.pgp)
+	if err != nil {
+		return old
+	}
+	m := pgpMaterial(united).about(a)
+	if m.size > storedLimit || slices.Equal(m.data(), before.Bytes()) {
 		return old
 	}
 	return m
@@ -78,21 +89,18 @@ func components(data []byte) (all []*component) {
 	return all
 }
 
-// union writes two copies of a key as one, with the signatures of both; package
-// openpgp takes of them what counts. Where not all, the second one gives only
-// revocations of what the first one has.
-func union(a, b []byte, all bool) (out []byte) {
-	parts := components(a)
-	for _, more := range components(b) {
+// withRevocations writes a key with the revocations that another copy of it has
+// of the same parts. Whether they count is for package openpgp to say.
+func withRevocations(key, copied []byte) (out []byte) {
+	parts := components(key)
+	for _, more := range components(copied) {
 		i := slices.IndexFunc(parts, func(c *component) bool { return c.head == more.head })
-		switch {
-		case i < 0 && all:
-			parts = append(parts, more)
-		case i >= 0:
-			for _, sig := range more.sigs {
-				if (all || revokes(sig)) && !slices.Contains(parts[i].sigs, sig) {
-					parts[i].sigs = append(parts[i].sigs, sig)
-				}
+		if i < 0 {
+			continue
+		}
+		for _, sig := range more.sigs {
+			if revokes(sig) && !slices.Contains(parts[i].sigs, sig) {
+				parts[i].sigs = append(parts[i].sigs, sig)
 			}
 		}
 	}

@@ -13,8 +13,6 @@ const dateForm = "January 2, 2006"
 // "… certificate".
 var sentences = map[string]string{
 	wordRevoked:         "was revoked.",
-	wordSubkeyRevoked:   "has no part to encrypt to that was not revoked.",
-	wordAddressRevoked:  "was revoked for this address.",
 	wordOtherKey:        "names several addresses, and another one is in use for this address. If this is its owner's, import it with --address.",
 	"weak_algorithm":    "uses an algorithm that is too weak.",
 	"weak_signature":    "is signed with an algorithm that is too weak.",

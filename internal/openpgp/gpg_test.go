@@ -262,3 +262,53 @@ func TestGnuPGPassphraseAndRevocation(t *testing.T) {
 	wants(t, k.Judge(address(t, "a@example.org"), time.Now()), Revoked)
 	wants(t, oneKey(t, k.Bytes()).JudgeAnyone(time.Now()), Revoked)
 }
+
+// TestSignsUntil: keys whose primary part only certifies, as people keep them
+// who have it offline, sign as long as their subkeys do.
+func TestSignsUntil(t *testing.T) {
+	g := newGnuPG(t)
+	const day = 24 * time.Hour
+	at := time.Now().Add(time.Minute)
+	g.must(nil, "--quick-generate-key", "A <a@example.org>", "ed25519", "cert", "365d")
+	list, _ := g.must(nil, "--with-colons", "--list-keys")
+	fpr := colons(string(list), "fpr", 9)
+	g.must(nil, "--quick-add-key", fpr, "cv25519", "encr", "never")
+	until := func(s *Secret, want time.Duration) {
+		t.Helper()
+		got, ok := s.SignsUntil(at)
+		if ok != (want != 0) || ok && got.Sub(at.Add(want)).Abs() > 10*time.Minute {
+			t.Errorf("signs %v, until %v, not for %v", ok, got, want)
+		}
+		for _, when := range []time.Time{at, got.Add(-time.Second), got} {
+			_, _, err := s.SignDetached(strings.NewReader(body), when)
+			if !when.IsZero() && (err == nil) != (ok && when.Before(got)) {
+				t.Errorf("at %v: %v", when, err)
+			}
+		}
+	}
+	export := func(what string) *Secret {
+		t.Helper()
+		out, _ := g.must(nil, what, fpr)
+		return must(ReadSecret(out, private.Bytes{}))(t)
+	}
+	until(export("--export-secret-keys"), 0)
+	g.must(nil, "--quick-add-key", fpr, "ed25519", "sign", "30d")
+	s := export("--export-secret-keys")
+	until(s, 30*day)
+	until(export("--export-secret-subkeys"), 30*day)
+	until(must(s.Renew(at, at.Add(3*year)))(t), 3*year)
+	g.must(nil, "--quick-add-key", fpr, "ed25519", "sign", "60d")
+	until(export("--export-secret-keys"), 60*day)
+	g.must(nil, "--quick-add-key", fpr, "ed25519", "sign", "never")
+	until(export("--export-secret-keys"), 365*day)
+	if _, ok := s.SignsUntil(at.Add(year + day)); ok {
+		t.Error("an expired key signs")
+	}
+
+	forever := must(Generate(V6Curve25519, "", address(t, "a@example.org"), at, time.Time{}))(t)
+	if end, ok := forever.SignsUntil(at); !ok || !end.IsZero() {
+		t.Errorf("%v %v", end, ok)
+	}
+	soon := Secret{k: must(forever.Revoke(at.Add(day), "superseded"))(t).k, parts: forever.parts}
+	until(&soon, day)
+}

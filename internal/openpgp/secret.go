@@ -358,26 +358,74 @@ func signature(by *packet.PrivateKey, kind packet.SignatureType, at time.Time) *
 	}
 }
 
+// signing gives the parts that can sign at this time, or the word against it.
+func (s *Secret) signing(at time.Time) (with []subkey, word string) {
+	if word := s.k.state(at); word != "" {
+		return nil, word
+	}
+	for _, g := range s.k.signers() {
+		if p := s.part(g); p != nil && !p.Dummy() && g.state(at) == "" {
+			with = append(with, g)
+		}
+	}
+	if len(with) == 0 {
+		word = NoSigningKey
+	}
+	return with, word
+}
+
+func (s *Secret) part(g subkey) *packet.PrivateKey {
+	i := slices.IndexFunc(s.parts, func(p *packet.PrivateKey) bool { return samePublic(&p.PublicKey, g.pub) })
+	if i < 0 {
+		return nil
+	}
+	return s.parts[i]
+}
+
 // signer is the part that signs at this time: the newest subkey for it, or the
 // primary key.
 func (s *Secret) signer(at time.Time) (*packet.PrivateKey, error) {
-	if word := s.k.state(at); word != "" {
+	with, word := s.signing(at)
+	if word != "" {
 		return nil, refuse(word)
 	}
-	var best *packet.PrivateKey
-	for _, g := range s.k.signers() {
-		i := slices.IndexFunc(s.parts, func(p *packet.PrivateKey) bool { return p.KeyId == g.pub.KeyId })
-		if i < 0 || s.parts[i].Dummy() || g.state(at) != "" {
-			continue
-		}
-		if best == nil || s.parts[i].CreationTime.After(best.CreationTime) || !best.IsSubkey {
-			best = s.parts[i]
+	best := with[0]
+	for _, g := range with[1:] {
+		if !best.pub.IsSubkey || g.pub.IsSubkey && compareKeys(g.pub, best.pub) > 0 {
+			best = g
 		}
 	}
-	if best == nil {
-		return nil, refuse(NoSigningKey)
+	return s.part(best), nil
+}
+
+// SignsUntil says whether the key can sign at this time, and when that ends as
+// far as is known now: the end of the last part that can sign, or of the
+// primary key, whichever comes first. Zero is never.
+func (s *Secret) SignsUntil(at time.Time) (time.Time, bool) {
+	with, word := s.signing(at)
+	if word != "" {
+		return time.Time{}, false
 	}
-	return best, nil
+	var last time.Time
+	for i, g := range with {
+		end := earlier(lifetime(g.pub, g.bind.sig), g.bind.ends(g.revoked))
+		if i == 0 || !last.IsZero() && (end.IsZero() || end.After(last)) {
+			last = end
+		}
+	}
+	return earlier(last, earlier(s.k.expires(), s.k.self().ends(s.k.revoked))), true
+}
+
+// ends is when a self-signature ceases to speak: its own end, or a revocation
+// that is still to come.
+func (h *held) ends(revoked *held) (end time.Time) {
+	if n := h.sig.SigLifetimeSecs; n != nil && *n != 0 {
+		end = h.sig.CreationTime.Add(time.Duration(*n) * time.Second).UTC()
+	}
+	if revoked != nil {
+		end = earlier(end, revoked.sig.CreationTime.UTC())
+	}
+	return end
 }
 
 // sign makes a binary signature over what r gives.

@@ -107,10 +107,20 @@ func (r *record) holdPGP(secret *openpgp.Secret, at time.Time) error {
 		return err
 	}
 	key := secret.Public().For(r.Address)
-	r.State, r.Algorithm, r.ExpiresAt = Active, key.Algorithm(at), key.Expires()
+	r.State, r.Algorithm, r.ExpiresAt = Active, key.Algorithm(at), endOf(secret, key, at)
 	r.pub.Key, r.pub.Fingerprint = key.Bytes(), key.Fingerprint()
 	r.secret = secret.Bytes().Reveal()
 	return nil
+}
+
+// endOf is when the first of what the key is for ends, so that it is warned of
+// in time: that it can be encrypted to, or that it signs.
+func endOf(secret *openpgp.Secret, key openpgp.Key, at time.Time) time.Time {
+	end := key.Expires()
+	if signs, ok := secret.SignsUntil(at); ok && !signs.IsZero() && (end.IsZero() || signs.Before(end)) {
+		return signs
+	}
+	return end
 }
 
 // Rotate makes the successor of an active key. An OpenPGP key takes over at
@@ -156,7 +166,7 @@ func (s *Service) Renew(ctx context.Context, org, idn id.ID, expires time.Time) 
 			return err
 		}
 		key := secret.Public().For(r.Address)
-		r.pub.Key, r.ExpiresAt = key.Bytes(), key.Expires()
+		r.pub.Key, r.ExpiresAt = key.Bytes(), endOf(secret, key, at)
 		box, err := r.sealPublic()
 		if err != nil {
 			return err

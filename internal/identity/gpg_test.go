@@ -166,3 +166,56 @@ func TestImportOfWhatGnuPGExports(t *testing.T) {
 	}
 	o.wantTold("created", "created", "retired")
 }
+
+// TestImportLooksAtThePartThatSigns: the primary part of some keys only
+// certifies, and then it is a subkey that must be there and last.
+func TestImportLooksAtThePartThatSigns(t *testing.T) {
+	o, g := open(t, dbtest.SQLite(t)), newGnuPG(t)
+	quick := func(args ...string) { g.run("", append([]string{"--passphrase", ""}, args...)...) }
+	quick("--quick-generate-key", "<"+ada+">", "ed25519", "cert", "never")
+	_, after, _ := strings.Cut(g.run("", "--with-colons", "--list-keys"), "\nfpr:")
+	print := strings.Split(after, ":")[8]
+	quick("--quick-add-key", print, "cv25519", "encr", "never")
+	for _, what := range []string{"--export-secret-keys", "--export-secret-subkeys"} {
+		o.catchUp()
+		_, err := o.Import(ctx, o.clinic, []byte(g.run("", what, print)), identity.ImportOptions{})
+		o.refused("a key that cannot sign, by "+what, err, "no_signing_key")
+	}
+	old, err := o.Import(ctx, o.clinic, []byte(g.run("", "--export-secret-subkeys", print)), identity.ImportOptions{Retired: true})
+	if o.must(err); old.State != identity.Retired {
+		t.Errorf("for old mail: %+v", old.Identity)
+	}
+	all, err := o.Openers(ctx, o.clinic)
+	o.must(err)
+	o.opens(all, []byte(g.run("for us", "--encrypt", "--recipient", ada, "--output", "-")), "for us")
+
+	quick("--quick-generate-key", "<bo@clinic.example>", "ed25519", "cert", "never")
+	_, after, _ = strings.Cut(g.run("", "--with-colons", "--list-keys", "bo@clinic.example"), "\nfpr:")
+	print = strings.Split(after, ":")[8]
+	quick("--quick-add-key", print, "cv25519", "encr", "never")
+	quick("--quick-add-key", print, "ed25519", "sign", "40d")
+	o.catchUp()
+	d, err := o.Import(ctx, o.clinic, []byte(g.run("", "--export-secret-keys", print)), identity.ImportOptions{})
+	o.must(err)
+	if left := identity.DaysLeft(d.ExpiresAt, o.clock.Now()); left != 40 {
+		t.Errorf("the key ends in %d days, and signs for 40", left)
+	}
+	o.must(o.WarnExpiring(ctx))
+	if !strings.Contains(o.log.String(), "days=40") {
+		t.Errorf("not warned: %s", o.log.String())
+	}
+	if _, _, err := o.signer("bo@clinic.example").PGP.SignDetached(strings.NewReader("x"), o.clock.Now()); err != nil {
+		t.Error(err)
+	}
+	o.clock.Advance(41 * 24 * time.Hour)
+	if o.signer("bo@clinic.example").PGP != nil {
+		t.Error("a key that cannot sign any more is given for signing")
+	}
+	d, err = o.Renew(ctx, o.clinic, d.ID, o.clock.Now().AddDate(1, 0, 0))
+	o.must(err)
+	if s := o.signer("bo@clinic.example").PGP; s == nil || !d.ExpiresAt.Equal(o.clock.Now().AddDate(1, 0, 0)) {
+		t.Errorf("renewed until %v", d.ExpiresAt)
+	} else if _, _, err := s.SignDetached(strings.NewReader("x"), o.clock.Now()); err != nil {
+		t.Error(err)
+	}
+}

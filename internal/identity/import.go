@@ -32,7 +32,7 @@ type ImportOptions struct {
 	Passphrase private.Bytes
 	Address    mail.Address // when the key has several at the organization's domains
 	Replace    bool         // the active key of the address retires
-	Retired    bool         // it only opens old mail, and may have expired
+	Retired    bool         // it only opens old mail, and may have expired or lack a part that signs
 }
 
 // Import takes a PKCS #12 file or an OpenPGP secret key.
@@ -126,8 +126,13 @@ func (s *Service) importPGP(ctx context.Context, org id.ID, data []byte, o Impor
 		return nil, err
 	}
 	at := s.d.Clock.Now()
-	if err := secret.Public().Judge(a, at); err != nil && !o.Retired {
-		return nil, err
+	if !o.Retired {
+		if err := secret.Public().Judge(a, at); err != nil {
+			return nil, err
+		}
+		if _, ok := secret.SignsUntil(at); !ok {
+			return nil, cannotSign
+		}
 	}
 	r, err := s.draft(org, policy.PGP, a, at)
 	if err != nil {
@@ -137,6 +142,8 @@ func (s *Service) importPGP(ctx context.Context, org id.ID, data []byte, o Impor
 }
 
 var (
+	cannotSign = fault.New(fault.Refused, openpgp.NoSigningKey, "The file holds no part of the key that can sign now. "+
+		"Export the key with its part for signing, or give --retired if it shall only open old mail.")
 	wrongPassphrase = fault.New(fault.Refused, openpgp.WrongPassphrase, "The passphrase does not open this file.")
 	badPKCS12       = fault.New(fault.Refused, openpgp.Malformed, "This is not a PKCS #12 file with one key and its certificate. "+
 		"\"openssl pkcs12 -in FILE -nodes | openssl pkcs12 -export\" writes most others anew.")

@@ -182,6 +182,27 @@ func (s *Sources) Names() []string {
 	return out
 }
 
+// Standing gives the answers that hold for every address of a domain: where it
+// has no keys for anybody, or fails for everybody. It asks nobody; false means
+// that some source is to be asked about the address itself.
+func (s *Sources) Standing(a mail.Address) ([]Answer, bool) {
+	var out []Answer
+	now := s.clock.Now()
+	for _, src := range s.all {
+		if src.name == LDAP || src.name == HKPS { // they know no domains
+			return nil, false
+		}
+		f, _ := s.facts.get(src.name + " " + a.Domain())
+		answer, ok := f.answer(now)
+		if !ok {
+			return nil, false
+		}
+		answer.Source = src.name
+		out = append(out, answer)
+	}
+	return out, true
+}
+
 // Ask asks all sources at once.
 func (s *Sources) Ask(ctx context.Context, a mail.Address) []Answer {
 	ctx, cancel := context.WithTimeout(ctx, totalLimit)

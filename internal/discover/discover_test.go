@@ -536,3 +536,33 @@ func TestEverySpellingOfAMailbox(t *testing.T) {
 		t.Errorf("a spelling that could not be asked for: %+v", a)
 	}
 }
+
+// TestWhatStandsForADomain: asked once, it answers for all its addresses.
+func TestWhatStandsForADomain(t *testing.T) {
+	w := start(t, nil)
+	if got, ok := w.Standing(address(t, "a@modern.example")); ok {
+		t.Errorf("nobody has asked, and it says %+v", got)
+	}
+	w.Ask(t.Context(), address(t, "a@modern.example"))
+	questions := w.net.QueriesUnder("modern.example")
+	got, ok := w.Standing(address(t, "b@modern.example"))
+	if !ok || len(got) != len(w.Names()) {
+		t.Fatalf("%v, %+v", ok, got)
+	}
+	for _, a := range got {
+		if !a.Absent || a.Certain || a.Source == "" || !a.Until.After(w.clock.Now()) {
+			t.Errorf("%+v", a)
+		}
+	}
+	if n := w.net.QueriesUnder("modern.example"); n != questions {
+		t.Errorf("%d questions for it", n-questions)
+	}
+	w.clock.Advance(25 * time.Hour)
+	if _, ok := w.Standing(address(t, "b@modern.example")); ok {
+		t.Error("it stands for ever")
+	}
+	w.Ask(t.Context(), address(t, "cora@pgp-curve.example"))
+	if got, ok := w.Standing(address(t, "cora@pgp-curve.example")); ok {
+		t.Errorf("a domain with keys says %+v", got)
+	}
+}

@@ -148,6 +148,9 @@ type Deps struct {
 	Log     *slog.Logger // nil: nothing is logged
 	// Discover asks all sources for keys of an address; nil: there are none.
 	Discover func(context.Context, mail.Address) []discover.Answer
+	// Standing gives the answers that hold for every address of a domain, as
+	// far as all sources have such; nil: none have.
+	Standing func(mail.Address) ([]discover.Answer, bool)
 	// Sources are the names of those that Discover asks.
 	Sources []string
 	Certs   *certs.Judge // nil: no certificate is proved by its chain

@@ -50,6 +50,9 @@ func (k *Keyring) ask(ctx context.Context, a mail.Address) (asking, error) {
 	if m, ok := k.asked.get(name); ok && within(m.at, now, heldFor) && now.Before(m.next) {
 		return m, nil
 	}
+	if m, ok, err := k.standing(ctx, a, now); ok || err != nil {
+		return m, err
+	}
 	v, err := k.once(ctx, "ask "+name, func(ctx context.Context) (any, error) {
 		hmac, err := k.d.Custody.Index(db.System, addressLabel, name)
 		if err != nil {

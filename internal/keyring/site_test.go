@@ -46,6 +46,8 @@ type site struct {
 	asked   int
 	// by answers in place of answers, where it is set.
 	by func(mail.Address) []discover.Answer
+	// stands is what holds for every address, where it is set.
+	stands []discover.Answer
 	// together makes those who ask wait for each other.
 	together *sync.WaitGroup
 }
@@ -70,6 +72,11 @@ func (s *site) node() *keyring.Keyring {
 		Certs: certs.New(certs.Deps{DB: s.db, Clock: s.clk, Log: slog.New(slog.DiscardHandler), Roots: roots, Get: func(context.Context, string, []byte, string, int64) ([]byte, error) {
 			return nil, context.DeadlineExceeded
 		}}),
+		Standing: func(mail.Address) ([]discover.Answer, bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.stands, s.stands != nil
+		},
 		Discover: func(_ context.Context, a mail.Address) []discover.Answer {
 			s.mu.Lock()
 			s.asked++

@@ -1,5 +1,10 @@
-// Package identity keeps an organization's own keys of its own addresses: its
-// members sign with them, and what comes back encrypted is opened with them.
+// Package identity keeps an organization's own keys of its own addresses: what
+// is sent from them is signed, and what comes back encrypted is opened.
+//
+// A signature tells that the organization sent mail under this name, not that a
+// certain person did: any of its credentials that may send, and whoever its
+// relay listener lets in, can send from any
+// address of its verified domains, and is signed for.
 //
 //	create --kind smime               install
 //	──────────────────► ┌───────────┐ ───────► ┌────────┐   a successor is   ┌─────────┐
@@ -95,7 +100,7 @@ type Identity struct {
 	Fingerprint private.String // of the OpenPGP key, the certificate (SHA-256) or, while requested, the public key (SHA-256)
 	Reason      Reason         // why it is revoked
 	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero: never, or not known yet
+	ExpiresAt   time.Time // when it ceases to sign or to be encrypted to; zero: never, or not known yet
 	RetiredAt   time.Time
 	RevokedAt   time.Time
 	Unreadable  bool // the organization's keys are destroyed

@@ -30,7 +30,7 @@ func TestASourceThatShowsAnotherKeyEachTime(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		s := newSite(t, d)
 		a := jane(t)
-		const looks, days = 12, 6
+		const looks, days = 8, 12
 		var first, last openpgp.Key
 		for range days {
 			for range looks {
@@ -191,6 +191,37 @@ func TestAnotherSpellingWithdrawsNothing(t *testing.T) {
 	})
 }
 
+// Two nodes ask for two spellings at the same time, and the one that finds
+// nothing writes last.
+func TestAnotherSpellingOnAnotherNodeWithdrawsNothing(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := newSite(t, d)
+		published := address(t, "Jane.Canary@practice.example")
+		key, asked, found := s.key(published), make(chan bool), make(chan bool)
+		s.by = func(a mail.Address) []discover.Answer {
+			if a.Reveal() == published.Reveal() {
+				return []discover.Answer{shows(discover.WKD, policy.Confirmed, key)}
+			}
+			close(asked)
+			<-found
+			return []discover.Answer{{Source: discover.WKD, Absent: true, Certain: true}}
+		}
+		other := make(chan error)
+		go func() {
+			_, err := s.node().Find(ctx, s.other, jane(t))
+			other <- err
+		}()
+		<-asked
+		s.wantPGP(s.find(published), key, policy.Confirmed)
+		s.clk.Advance(2 * time.Second)
+		close(found)
+		s.check(<-other)
+		f, err := s.node().Find(ctx, s.org, published)
+		s.check(err)
+		s.wantPGP(f, key, policy.Confirmed)
+	})
+}
+
 // That too much is asked at once is over soon, and nobody's failure.
 func TestBusyIsAskedAgainSoon(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
@@ -322,9 +353,14 @@ func TestSigners(t *testing.T) {
 		_, err = s.ring.Remove(ctx, s.org, entries[0].ID)
 		s.check(err)
 		want("the pin removed", shared)
+		waits := s.younger(a)
+		s.check(s.ring.Harvest(ctx, s.org, a, policy.PGP, waits.Bytes()))
+		want("harvested beside", waits, shared)
+		s.check(s.ring.Harvest(ctx, s.org, a, policy.PGP, s.younger(a).Bytes()))
+		want("another one that waits for a person", waits, shared)
 		_, err = s.ring.Remove(ctx, db.System, s.states(db.System, a)[shared.Fingerprint()].ID)
 		s.check(err)
-		want("both removed")
+		want("both removed", waits)
 
 		a = address(t, "bob@practice.example")
 		secret = s.secret(a, time.Time{})

@@ -8,6 +8,9 @@
 //     that there is no key.
 //   - What a domain lacks is asked once and not for each of its addresses, and
 //     a host that hangs is left alone for ten minutes and longer each time.
+//   - A source has its time from its turn on, and the addresses of one
+//     registered domain take a few of all turns only. That somebody waited too
+//     long, or that the caller went, is Busy, and no fact about anybody.
 //   - DNS counts only where it was validated (RFC 7929 section 5, RFC 8162
 //     section 6); where nothing validates it, it is not asked.
 //   - Everything that comes is bounded in octets, in number and in time, and
@@ -56,6 +59,7 @@ const (
 	sourceLimit = 5 * time.Second
 	totalLimit  = 8 * time.Second
 	atOnce      = 64 // addresses
+	perDomain   = 4  // of them with one registered domain
 
 	maxKey      = 256 << 10 // octets of one key or bundle
 	maxFindings = 20        // of one source
@@ -103,7 +107,7 @@ type Deps struct {
 	KeyServers  []string // hosts of the keys.openpgp.org kind; asking them tells a third party who is written to
 	Directories []string // LDAP URLs: ldaps://host/base, or ldap://host/base with StartTLS
 
-	Limit time.Duration // of one source; zero: 5 s
+	Limit time.Duration // of one source, waiting for turns not counted; zero: 5 s
 }
 
 // Sources are all places that are asked.
@@ -114,7 +118,7 @@ type Sources struct {
 	log      *slog.Logger
 	facts    *facts
 	limit    time.Duration
-	turns    chan struct{}
+	turns    *fetch.Turns
 	all      []source
 
 	keyServers  []string
@@ -131,7 +135,7 @@ type source struct {
 func New(d Deps) (*Sources, error) {
 	s := &Sources{
 		resolver: d.Resolver, fetch: d.Fetch, clock: d.Clock, log: d.Log, limit: d.Limit,
-		facts: newFacts(remembered), turns: make(chan struct{}, atOnce),
+		facts: newFacts(remembered), turns: fetch.NewTurns(atOnce, perDomain),
 	}
 	if s.limit <= 0 || s.limit > sourceLimit {
 		s.limit = sourceLimit
@@ -208,13 +212,14 @@ func (s *Sources) Ask(ctx context.Context, a mail.Address) []Answer {
 	ctx, cancel := context.WithTimeout(ctx, totalLimit)
 	defer cancel()
 	answers := make([]Answer, len(s.all))
-	if a.IsZero() || !s.turn(ctx) {
+	done, ok := s.turn(ctx, a)
+	if !ok {
 		for i, src := range s.all {
 			answers[i] = s.failing(Answer{Source: src.name, Word: Busy})
 		}
 		return answers
 	}
-	defer func() { <-s.turns }()
+	defer done()
 	var all sync.WaitGroup
 	for i, src := range s.all {
 		all.Go(func() { answers[i] = s.one(ctx, src, a) })
@@ -223,19 +228,27 @@ func (s *Sources) Ask(ctx context.Context, a mail.Address) []Answer {
 	return answers
 }
 
-func (s *Sources) turn(ctx context.Context) bool {
-	select {
-	case s.turns <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
+// turn waits for a turn as long as the whole time of a source is left.
+func (s *Sources) turn(ctx context.Context, a mail.Address) (done func(), ok bool) {
+	if a.IsZero() {
+		return nil, false
 	}
+	ctx, cancel := s.waiting(ctx)
+	defer cancel()
+	return s.turns.Take(ctx, a.Domain())
 }
 
-// one asks one source within its time.
+// waiting ends when less than the time of a source is left.
+func (s *Sources) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	until, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, until.Add(-s.limit))
+}
+
+// one asks one source.
 func (s *Sources) one(ctx context.Context, src source, a mail.Address) Answer {
-	ctx, cancel := context.WithTimeout(ctx, s.limit)
-	defer cancel()
 	begin := s.clock.Now()
 	out := s.guarded(src.name, a.Domain(), func() Answer { return src.ask(ctx, a) })
 	out.Source, out.Took = src.name, s.clock.Now().Sub(begin)
@@ -294,9 +307,9 @@ func (s *Sources) until(expires time.Time) time.Time {
 	return now.Add(clamp(expires.Sub(now)))
 }
 
-// fetchKey gets one OpenPGP key over HTTPS.
-func (s *Sources) fetchKey(ctx context.Context, url string, proof policy.Tier) (Answer, error) {
-	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: s.limit})
+// fetchKey gets one OpenPGP key over HTTPS, from a host that may take limit.
+func (s *Sources) fetchKey(ctx context.Context, url string, limit time.Duration, proof policy.Tier) (Answer, error) {
+	resp, err := s.fetch.Get(ctx, fetch.Request{URL: url, Max: maxKey, Timeout: limit})
 	if err != nil {
 		if fetch.Code(err) == 404 {
 			return s.denied(believeAbsent), nil

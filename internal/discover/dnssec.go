@@ -37,10 +37,12 @@ func (s *Sources) askSMIMEA(ctx context.Context, a mail.Address) Answer {
 func (s *Sources) askSecure(ctx context.Context, a mail.Address, name, below string, qtype uint16, read func(dns.RR) (Finding, bool)) Answer {
 	key := name + " " + a.Domain()
 	return s.about(ctx, key, func(f fact) Answer {
+		work, cancel := context.WithTimeout(ctx, s.limit)
+		defer cancel()
 		if !s.clock.Now().Before(f.known) {
-			zone, err := s.resolver.Ask(ctx, below+"."+a.Domain(), qtype)
+			zone, err := s.resolver.Ask(work, below+"."+a.Domain(), qtype)
 			if err != nil {
-				return s.fails(key, dnsWord(err))
+				return s.fails(ctx, key, dnsWord(err))
 			}
 			if !zone.Secure || zone.Missing {
 				out := s.without(key, zone.TTL)
@@ -51,10 +53,10 @@ func (s *Sources) askSecure(ctx context.Context, a mail.Address, name, below str
 			s.facts.update(key, func(f *fact) { f.known = s.clock.Now().Add(clamp(zone.TTL)) })
 		}
 		return eachSpelling(a, func(a mail.Address) Answer {
-			got, err := s.resolver.Ask(ctx, personal(a, below), qtype)
+			got, err := s.resolver.Ask(work, personal(a, below), qtype)
 			switch {
 			case err != nil && dnsWord(err) == fetch.Timeout:
-				return s.fails(key, fetch.Timeout)
+				return s.fails(ctx, key, fetch.Timeout)
 			case err != nil:
 				return Answer{Word: fetch.DNS} // one record that does not validate says nothing of the others
 			}

@@ -104,6 +104,11 @@ func (s *Sources) about(ctx context.Context, key string, ask func(fact) Answer) 
 	if a, ok := f.answer(s.clock.Now()); ok {
 		return a
 	}
+	wait, cancel := s.waiting(ctx)
+	defer cancel()
+	if over(wait) {
+		return Answer{Word: Busy} // the place would not get its time any more
+	}
 	return ask(f)
 }
 
@@ -120,8 +125,12 @@ func (s *Sources) without(key string, believe time.Duration) Answer {
 }
 
 // fails records that a place does not answer, and leaves it alone for longer
-// each time.
-func (s *Sources) fails(key, word string) Answer {
+// each time. Where it is the caller whose time is over, it says nothing of the
+// place.
+func (s *Sources) fails(ctx context.Context, key, word string) Answer {
+	if over(ctx) {
+		return Answer{Word: Busy}
+	}
 	now := s.clock.Now()
 	var until time.Time
 	s.facts.update(key, func(f *fact) {
@@ -132,6 +141,13 @@ func (s *Sources) fails(key, word string) Answer {
 		until = f.until
 	})
 	return Answer{Word: word, Until: until}
+}
+
+// over reports whether the time is. What has a deadline of its own, as
+// connections have, may end a moment before ctx does.
+func over(ctx context.Context) bool {
+	until, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(until)
 }
 
 // hostFails reports whether a word is about the host and not about one page of

@@ -31,10 +31,10 @@ func (s *Sources) askKeyServer(ctx context.Context, host string, a mail.Address)
 	return s.about(ctx, key, func(fact) Answer {
 		return eachSpelling(a, func(a mail.Address) Answer {
 			address := strings.ReplaceAll(url.QueryEscape(a.Reveal()), "+", "%20")
-			out, err := s.fetchKey(ctx, "https://"+host+"/vks/v1/by-email/"+address, policy.Discovered)
+			out, err := s.fetchKey(ctx, "https://"+host+"/vks/v1/by-email/"+address, s.limit, policy.Discovered)
 			switch {
 			case hostFails(out.Word), fetch.Code(err) >= 500, fetch.Code(err) == 429:
-				return s.fails(key, out.Word)
+				return s.fails(ctx, key, out.Word)
 			case out.Word == "":
 				s.answered(key)
 			}

@@ -43,7 +43,7 @@ type directory struct {
 	start      bool // StartTLS; otherwise TLS from the first octet
 	base       string
 
-	turns chan struct{}
+	turns *fetch.Turns
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	roots *x509.CertPool
 	now   func() time.Time
@@ -58,7 +58,7 @@ func parseDirectory(text string) (directory, error) {
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "ldap" && u.Scheme != "ldaps" {
 		return directory{}, bad
 	}
-	d := directory{host: u.Hostname(), port: u.Port(), start: u.Scheme == "ldap", base: strings.TrimPrefix(u.Path, "/"), turns: make(chan struct{}, perDirectory)}
+	d := directory{host: u.Hostname(), port: u.Port(), start: u.Scheme == "ldap", base: strings.TrimPrefix(u.Path, "/"), turns: fetch.NewTurns(perDirectory, perDirectory)}
 	if _, err := ldap.ParseDN(d.base); err != nil {
 		return directory{}, bad
 	}
@@ -84,18 +84,21 @@ func (s *Sources) askDirectories(ctx context.Context, a mail.Address) Answer {
 func (s *Sources) askDirectory(ctx context.Context, d directory, a mail.Address) Answer {
 	key := LDAP + " " + net.JoinHostPort(d.host, d.port) + " " + d.base
 	return s.about(ctx, key, func(fact) Answer {
-		select {
-		case d.turns <- struct{}{}:
-			defer func() { <-d.turns }()
-		case <-ctx.Done():
+		wait, cancel := s.waiting(ctx)
+		defer cancel()
+		done, ok := d.turns.Take(wait, d.host)
+		if !ok {
 			return Answer{Word: Busy}
 		}
-		entries, err := d.search(ctx, a)
-		if word := ldapWord(ctx, err); word != "" {
+		defer done()
+		work, cancel := context.WithTimeout(ctx, s.limit)
+		defer cancel()
+		entries, err := d.search(work, a)
+		if word := ldapWord(work, err); word != "" {
 			if word == fetch.TooLarge || word == Failed {
 				return Answer{Word: word}
 			}
-			return s.fails(key, word)
+			return s.fails(ctx, key, word)
 		}
 		s.answered(key)
 		out := s.denied(believeAbsent)

@@ -63,17 +63,18 @@ func wkdPage(method string, a mail.Address) string {
 func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
 	key := WKD + " " + a.Domain()
 	return s.about(ctx, key, func(f fact) Answer {
-		method := f.method
+		method, limit := f.method, s.limit
 		if !s.clock.Now().Before(f.known) {
+			begin := time.Now()
 			m, done := s.wkdMethod(ctx, key, a.Domain())
 			if m == "" {
 				return done
 			}
-			method = m
+			method, limit = m, max(s.limit-time.Since(begin), s.limit/2)
 		}
 		var err error
 		out := eachSpelling(a, func(a mail.Address) (out Answer) {
-			out, err = s.fetchKey(ctx, wkdPage(method, a), policy.Confirmed)
+			out, err = s.fetchKey(ctx, wkdPage(method, a), limit, policy.Confirmed)
 			return out
 		})
 		if method == direct {
@@ -83,7 +84,7 @@ func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
 		}
 		switch {
 		case hostFails(out.Word):
-			return s.fails(key, out.Word)
+			return s.fails(ctx, key, out.Word)
 		case out.Word == fetch.Busy:
 			return out
 		case len(out.Findings) > 0:
@@ -98,8 +99,10 @@ func (s *Sources) askWKD(ctx context.Context, a mail.Address) Answer {
 // wkdMethod finds the host of the directory: the direct method is for domains
 // that have no such sub-domain. Empty means that there is none now.
 func (s *Sources) wkdMethod(ctx context.Context, key, domain string) (string, Answer) {
+	work, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
 	for _, m := range []struct{ method, host string }{{advanced, "openpgpkey." + domain}, {direct, domain}} {
-		addrs, ttl, err := s.resolver.Addresses(ctx, m.host)
+		addrs, ttl, err := s.resolver.Addresses(work, m.host)
 		if len(addrs) > 0 {
 			s.facts.update(key, func(f *fact) {
 				f.method, f.known = m.method, s.clock.Now().Add(min(max(ttl, believeLeast), methodFor))
@@ -107,7 +110,7 @@ func (s *Sources) wkdMethod(ctx context.Context, key, domain string) (string, An
 			return m.method, Answer{}
 		}
 		if err != nil {
-			return "", s.fails(key, dnsWord(err))
+			return "", s.fails(ctx, key, dnsWord(err))
 		}
 	}
 	return "", s.without(key, believeAbsent)

@@ -6,6 +6,10 @@
 //     ever asked: nobody outside can have our network asked in our name.
 //   - Size, time and the number of fetches at once are bounded; what is larger
 //     is not read.
+//   - The hosts of one registered domain, which may all hang, take a few of all
+//     turns only. A host has its time from its turn on: that somebody waited
+//     too long for one, or that the caller's own time was over first, is Busy
+//     and never Timeout, because it says nothing of the host.
 //   - TLS is 1.2 or better and verified, except for URLs that may be plain by
 //     their own standard, because what they give is signed (RFC 5280 section
 //     8, RFC 6960 appendix A).
@@ -26,7 +30,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
@@ -43,7 +46,7 @@ const (
 	Status      = "status" // not 200; a redirect too
 	Type        = "type"
 	TooLarge    = "too_large"
-	Busy        = "busy" // too many fetches at once: the host is not to blame
+	Busy        = "busy" // no turn, or no time of the caller left: the host is not to blame
 	BadURL      = "url"
 )
 
@@ -89,8 +92,8 @@ type Deps struct {
 	// HTTP on any port: for the internet on loopback.
 	AnyAddress bool
 	HTTPSPort  int // where an https URL names none; zero: 443
-	AtOnce     int // fetches; zero: 32
-	PerHost    int // fetches from one host at once; zero: 4
+	AtOnce     int // fetches; zero: 64
+	PerDomain  int // fetches from hosts of one registered domain at once; zero: 4
 }
 
 // Request is what to fetch.
@@ -98,7 +101,7 @@ type Request struct {
 	URL       string
 	Max       int64         // octets of the body; zero: 64 KiB
 	Types     []string      // media types that are taken; none: any
-	Timeout   time.Duration // of everything, waiting for a turn included; zero: 10 s
+	Timeout   time.Duration // of everything from its turn on, for which it waits 3 s at most; zero: 7 s
 	PlainHTTP bool          // http URLs are taken too: what comes proves itself
 	Body      []byte        // not nil: it is posted
 	BodyType  string
@@ -113,7 +116,8 @@ type Response struct {
 
 const (
 	defaultMax     = 64 << 10
-	defaultTimeout = 10 * time.Second
+	defaultTimeout = 7 * time.Second
+	maxWait        = 3 * time.Second // for a turn
 )
 
 // Client fetches.
@@ -124,15 +128,14 @@ type Client struct {
 	clock    clock.Clock
 	any      bool
 	port     int
-	turns    chan struct{}
-	hosts    hosts
+	turns    *Turns
 }
 
 // New makes a Client.
 func New(d Deps) *Client {
 	c := &Client{
 		resolver: d.Resolver, dial: d.Dial, roots: d.Roots, clock: d.Clock, any: d.AnyAddress, port: d.HTTPSPort,
-		turns: make(chan struct{}, orElse(d.AtOnce, 32)), hosts: hosts{limit: orElse(d.PerHost, 4), busy: map[string]chan struct{}{}},
+		turns: NewTurns(orElse(d.AtOnce, 64), orElse(d.PerDomain, 4)),
 	}
 	if c.dial == nil {
 		c.dial = new(net.Dialer).DialContext
@@ -153,23 +156,46 @@ func orElse(n, otherwise int) int {
 
 // Get fetches what req says. The error is always an *Error.
 func (c *Client) Get(ctx context.Context, req Request) (*Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(orElse(int(req.Timeout), int(defaultTimeout))))
-	defer cancel()
 	u, port, err := c.target(req)
 	if err != nil {
 		return nil, err
 	}
 	host := strings.ToLower(u.Hostname())
-	done, ok := c.turn(ctx, host)
+	limit := time.Duration(orElse(int(req.Timeout), int(defaultTimeout)))
+	done, ok := c.turn(ctx, host, limit)
 	if !ok {
 		return nil, &Error{Word: Busy}
 	}
 	defer done()
+	until, bounded := ctx.Deadline()
+	bounded = bounded && time.Until(until) < limit
+	work, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := c.from(work, req, u, host, port)
+	if err != nil && (ctx.Err() != nil || bounded && Word(err) == Timeout) {
+		return nil, &Error{Word: Busy} // the host did not have its time
+	}
+	return resp, err
+}
+
+// turn waits for a turn as long as the whole time of the fetch is left to the
+// caller.
+func (c *Client) turn(ctx context.Context, host string, limit time.Duration) (done func(), ok bool) {
+	last := time.Now().Add(min(maxWait, limit))
+	if until, bounded := ctx.Deadline(); bounded && until.Add(-limit).Before(last) {
+		last = until.Add(-limit)
+	}
+	ctx, cancel := context.WithDeadline(ctx, last)
+	defer cancel()
+	return c.turns.Take(ctx, host)
+}
+
+func (c *Client) from(ctx context.Context, req Request, u *url.URL, host string, port int) (*Response, error) {
 	addrs, err := c.addresses(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	return c.do(ctx, req, u, c.transport(addrs, port))
+	return c.do(ctx, req, u, c.transport(ctx, addrs, port))
 }
 
 // target reads the URL. Names and passwords in it are refused, and so are
@@ -197,63 +223,14 @@ func (c *Client) target(req Request) (*url.URL, int, error) {
 	return u, used, nil
 }
 
-// turn waits until this fetch may begin.
-func (c *Client) turn(ctx context.Context, host string) (done func(), ok bool) {
-	leave, ok := c.hosts.enter(ctx, host)
-	if !ok {
-		return nil, false
-	}
-	select {
-	case c.turns <- struct{}{}:
-		return func() { <-c.turns; leave() }, true
-	case <-ctx.Done():
-		leave()
-		return nil, false
-	}
-}
-
-// hosts counts the fetches under way from each host.
-type hosts struct {
-	mu      sync.Mutex
-	limit   int
-	busy    map[string]chan struct{}
-	waiting map[string]int
-}
-
-func (h *hosts) enter(ctx context.Context, host string) (leave func(), ok bool) {
-	h.mu.Lock()
-	if h.waiting == nil {
-		h.waiting = map[string]int{}
-	}
-	ch := h.busy[host]
-	if ch == nil {
-		ch = make(chan struct{}, h.limit)
-		h.busy[host] = ch
-	}
-	h.waiting[host]++
-	h.mu.Unlock()
-	forget := func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.waiting[host]--; h.waiting[host] == 0 {
-			delete(h.waiting, host)
-			delete(h.busy, host)
-		}
-	}
-	select {
-	case ch <- struct{}{}:
-		return func() { <-ch; forget() }, true
-	case <-ctx.Done():
-		forget()
-		return nil, false
-	}
-}
-
 func (c *Client) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	addrs := []netip.Addr{}
 	if literal, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, literal.Unmap())
 	} else if addrs, _, _ = c.resolver.Addresses(ctx, host); len(addrs) == 0 {
+		if over(ctx) {
+			return nil, &Error{Word: Timeout}
+		}
 		return nil, &Error{Word: DNS}
 	}
 	for _, a := range addrs {
@@ -303,13 +280,17 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"),      // site-local, outdated (RFC 3879)
 }
 
-func (c *Client) transport(addrs []netip.Addr, port int) *http.Transport {
+// transport connects under ctx and not under what http.Transport gives, which
+// is detached from the request: a host that takes a connection and then says
+// nothing would keep it for ever. Everything ends when the fetch does.
+func (c *Client) transport(ctx context.Context, addrs []netip.Addr, port int) *http.Transport {
 	return &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		DialContext: func(_ context.Context, network, _ string) (net.Conn, error) {
 			var err error
 			for _, a := range addrs {
 				var conn net.Conn
 				if conn, err = c.dial(ctx, network, net.JoinHostPort(a.String(), strconv.Itoa(port))); err == nil {
+					context.AfterFunc(ctx, func() { _ = conn.Close() }) // it may be closed already
 					return conn, nil
 				}
 			}
@@ -388,8 +369,15 @@ func wordOf(ctx context.Context, err error) string {
 	switch {
 	case errors.As(err, &cert):
 		return Certificate
-	case ctx.Err() != nil, errors.As(err, &n) && n.Timeout():
+	case over(ctx), errors.As(err, &n) && n.Timeout():
 		return Timeout
 	}
 	return Connect
+}
+
+// over reports whether the time is. What has a deadline of its own, as
+// connections have, may end a moment before ctx does.
+func over(ctx context.Context) bool {
+	until, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(until)
 }

@@ -239,7 +239,7 @@ func TestOwnNetworkIsNotAsked(t *testing.T) {
 // TestAtOnce: no more fetches than allowed run at once, in all and from one
 // host, and who gets no turn is told that nobody outside is to blame.
 func TestAtOnce(t *testing.T) {
-	n, c := start(t, func(d *Deps) { d.AtOnce, d.PerHost = 3, 2 })
+	n, c := start(t, func(d *Deps) { d.AtOnce, d.PerDomain = 3, 2 })
 	var now, most, fromA atomic.Int64
 	release := make(chan struct{})
 	slow := func(_ http.ResponseWriter, r *http.Request) {
@@ -292,7 +292,7 @@ func TestAtOnce(t *testing.T) {
 	if most.Load() != 3 {
 		t.Errorf("%d at once", most.Load())
 	}
-	if len(c.hosts.busy)+len(c.hosts.waiting) != 0 {
+	if len(c.turns.domains) != 0 {
 		t.Error("hosts are remembered for ever")
 	}
 }

@@ -3,8 +3,8 @@
 //
 // A signature tells that the organization sent mail under this name, not that a
 // certain person did: any of its credentials that may send, and whoever its
-// relay listener lets in, can send from any
-// address of its verified domains, and is signed for.
+// relay listener lets in, can send from any address of its verified domains,
+// and is signed for.
 //
 //	create --kind smime               install
 //	──────────────────► ┌───────────┐ ───────► ┌────────┐   a successor is   ┌─────────┐

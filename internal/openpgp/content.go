@@ -176,8 +176,8 @@ func newMDC(w io.Writer, key, prefix []byte) (*mdc, error) {
 	}
 	m := &mdc{w: w}
 	_ = library(func() error {
-		// The MDC makes CFB authenticated; the format allows no other mode.
-		m.stream = cipher.NewCFBEncrypter(block, make([]byte, aes.BlockSize)) //nolint:staticcheck
+		//lint:ignore SA1019 The MDC makes CFB authenticated; the format allows no other mode.
+		m.stream = cipher.NewCFBEncrypter(block, make([]byte, aes.BlockSize))
 		m.digest = sha1.New()
 		return nil
 	})

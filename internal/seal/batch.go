@@ -77,17 +77,20 @@ func PGPBatch(ctx context.Context, body Body, v6 bool, signer *openpgp.Secret, a
 
 // SMIMEBatch prepares a message for recipients with certificates. With a
 // signer it is signed, then encrypted (RFC 8551 section 3.7), unless its
-// sender has signed it already.
+// sender has signed it already. The subject stands a second time on top of the
+// text, because S/MIME programs look for no header inside (see withDisplay).
 func SMIMEBatch(ctx context.Context, body Body, c cms.Cipher, signer *cms.Signer, at time.Time) (*Batch, error) {
-	h, rest, err := body.parted(ctx)
+	h, ahead, rest, err := body.partedAhead(ctx, displayAhead)
 	if err != nil {
 		return nil, fmt.Errorf("seal with S/MIME: %w", err)
 	}
 	b := &Batch{cipher: c}
 	var record []byte
 	b.outer, record = envelopeHeader(h)
+	converts := body.Size <= maxConverted
+	h, rest, eightBit := withDisplay(h, ahead, rest, body.EightBit || signer == nil || converts)
 	if signer != nil && !signedOrSealed(h) {
-		if body.EightBit && body.Size <= maxConverted {
+		if (body.EightBit || eightBit) && converts {
 			if h, rest, err = sevenBit(ctx, h, rest); err != nil && !errors.Is(err, mail.ErrNotSevenBit) {
 				return nil, fmt.Errorf("sign with S/MIME: %w", err)
 			}

@@ -207,7 +207,14 @@ func TestWhatIsSealedOpensToTheSameOctets(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		if _, got, _ := bytes.Cut(plain, []byte("\r\n\r\n")); string(got) != text {
+		head, got, _ := strings.Cut(string(plain), "\r\n\r\n")
+		if strings.Contains(head, "; hp-legacy-display=\"1\"") || strings.Contains(head, ";\r\n hp-legacy-display=\"1\"") {
+			var found bool
+			if got, found = strings.CutPrefix(got, "Subject: x\r\n\r\n"); !found || !strings.HasPrefix(s.name, "smime") {
+				rt.Fatalf("%s: a mark without the subject", s.name)
+			}
+		}
+		if got != text {
 			rt.Fatalf("%s: other octets", s.name)
 		}
 	})

@@ -214,15 +214,3 @@ func (op *opener) plainMessage() private.Bytes {
 	}
 	return private.NewBytes(b)
 }
-
-// withoutLegacy takes the copy of hidden fields off a text that was put there
-// for readers who know nothing of header protection (RFC 9788 section 4.5.3).
-func withoutLegacy(p mail.Part, text string) string {
-	if p.Params["hp-legacy-display"] != "1" {
-		return text
-	}
-	if _, rest, ok := strings.Cut(text, "\n\n"); ok {
-		return rest
-	}
-	return text
-}

@@ -84,16 +84,16 @@ func (op *opener) leaf(p mail.Part, at string, covers []int, other bool) {
 			op.find("attached_message")
 		}
 	case p.Media == "text/plain":
-		plain := p.Text()
-		if op.protection == hpCipher && slices.Equal(covers, op.root) {
-			plain = withoutLegacy(p, plain)
-		}
+		var plain string
+		plain, content = op.undisplayed(p, covers, content)
 		out.Text, out.OtherForm = private.NewString(plain), other
 		if strings.Contains(plain, "-----BEGIN PGP ") && !op.isInline(covers) {
 			op.find("armor_in_text")
 		}
 	default:
-		out.HTML, out.OtherForm = private.NewString(p.Text()), other
+		var page string
+		page, content = op.undisplayed(p, covers, content)
+		out.HTML, out.OtherForm = private.NewString(page), other
 	}
 	out.Content = private.NewBytes(content)
 	op.out.Parts = append(op.out.Parts, out)

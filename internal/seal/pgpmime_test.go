@@ -60,7 +60,7 @@ func TestGnuPGReadsWhatIsSealed(t *testing.T) {
 					t.Errorf("%s, %s: gpg complains: %s", kind, name, diagnostics)
 				}
 			}
-			readPart(t, []byte(out)).checkPayload(t, name, text, "cipher")
+			readPart(t, []byte(out)).checkPayload(t, name, text, bodyOf(text), "cipher")
 		}
 	}
 }
@@ -99,7 +99,7 @@ func TestGnuPGVerifiesTheSignatureInside(t *testing.T) {
 		if err != nil || !strings.Contains(diagnostics, "GOODSIG") || !strings.Contains(diagnostics, "VALIDSIG "+signer.Public().Fingerprint()) {
 			t.Fatalf("%s: gpg: %v: %s", name, err, diagnostics)
 		}
-		readPart(t, []byte(out)).checkPayload(t, name, text, "cipher")
+		readPart(t, []byte(out)).checkPayload(t, name, text, bodyOf(text), "cipher")
 	}
 }
 
@@ -168,6 +168,6 @@ func TestSEIPDv2HasNoChecksum(t *testing.T) {
 		}
 		noCanary(t, s.name, raw)
 		plain := must[[]byte](t)(s.open(raw))
-		readPart(t, plain).checkPayload(t, s.name, letter, "cipher")
+		readPart(t, plain).checkPayload(t, s.name, letter, bodyOf(letter), "cipher")
 	}
 }

@@ -293,21 +293,32 @@ type readCloser struct {
 // parted parts a message into its header, read now, and what stands behind
 // the empty line, byte for byte.
 func (b Body) parted(ctx context.Context) (mail.Header, stream, error) {
+	h, _, rest, err := b.partedAhead(ctx, 0)
+	return h, rest, err
+}
+
+// partedAhead also gives so many octets of what stands behind the header, or
+// all when there are fewer.
+func (b Body) partedAhead(ctx context.Context, most int64) (mail.Header, []byte, stream, error) {
 	r, err := b.Open(ctx)
 	if err != nil {
-		return mail.Header{}, stream{}, err
+		return mail.Header{}, nil, stream{}, err
 	}
 	counted := &countingReader{r: r}
 	buffered := bufio.NewReader(counted)
 	h, err := mail.ParseHeader(buffered)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return mail.Header{}, stream{}, err
-	}
 	head := counted.n - int64(buffered.Buffered())
-	if head > b.Size {
-		return mail.Header{}, stream{}, errOther
+	var ahead []byte
+	if err == nil {
+		ahead, err = io.ReadAll(io.LimitReader(buffered, min(most, b.Size-head)))
 	}
-	return h, stream{b.Size - head, func(ctx context.Context) (io.ReadCloser, error) {
+	if err = errors.Join(err, r.Close()); err != nil {
+		return mail.Header{}, nil, stream{}, err
+	}
+	if head > b.Size {
+		return mail.Header{}, nil, stream{}, errOther
+	}
+	return h, ahead, stream{b.Size - head, func(ctx context.Context) (io.ReadCloser, error) {
 		r, err := b.Open(ctx)
 		if err != nil {
 			return nil, err

@@ -75,7 +75,7 @@ func TestSignedMailIsVerifiedByGnuPG(t *testing.T) {
 				t.Fatalf("%s, %s: gpg: %v: %s", kind, name, err, diagnostics)
 			}
 			if isPlain7(text) {
-				readPart(t, content).checkPayload(t, name, text, "clear")
+				readPart(t, content).checkPayload(t, name, text, bodyOf(text), "clear")
 			}
 		}
 	}

@@ -16,16 +16,16 @@ import (
 // Bounds of what ReadKeys looks at.
 const (
 	maxKeyOctets  = 1 << 20
-	maxKeys       = 100   // in one piece of data
-	maxPackets    = 20000 // in one piece of data
-	maxUserIDs    = 100   // of one key; further ones are not looked at
-	maxSubkeys    = 100   // of one key
-	maxUserID     = 2048  // octets
-	maxKeyBody    = 8192  // octets of a key packet
-	maxSigBody    = 8192  // octets of a self-signature
-	maxTries      = 8     // signatures verified on one user id or subkey
-	maxLooked     = 64    // signatures of which the hash tag is compared, on one of these
-	maxOperations = 400   // signatures verified in one piece of data
+	maxKeys       = 100      // in one piece of data
+	maxPackets    = 20000    // in one piece of data
+	maxUserIDs    = 100      // of one key; further ones are not looked at
+	maxSubkeys    = 100      // of one key
+	maxUserID     = 2048     // octets
+	maxKeyBody    = 8192     // octets of a key packet
+	maxSigBody    = 8192     // octets of a self-signature
+	maxTries      = 8        // signatures verified on one user id or subkey
+	maxLooked     = 64       // signatures of which the hash tag is compared, on one of these
+	maxOperations = 400      // signatures verified in one piece of data
 	maxKept       = 64 << 10 // octets of what is kept of one key; its own signatures may hold anything
 )
 

@@ -85,11 +85,17 @@ type Finding struct {
 type Answer struct {
 	Source   string
 	Findings []Finding
-	Absent   bool   // the source has nothing
-	Certain  bool   // and proves that: it said so itself, over HTTPS, TLS or by DNSSEC
-	Word     string // why it could not be asked; empty where it could
-	Took     time.Duration
-	Until    time.Time // how long this answer may be believed
+	Absent   bool // the source has nothing
+	// Certain says that Absent is the source's own word about every spelling of
+	// the address, as nobody on the way could have said it: of WKD a 404 over
+	// verified HTTPS from the host of the advanced method; of OPENPGPKEY and
+	// SMIMEA a denial that DNSSEC validated; of HKPS a 404, and of LDAP a whole
+	// result without an entry, from each of the hosts that are configured, over
+	// TLS verified for that host's name.
+	Certain bool
+	Word    string // why it could not be asked; empty where it could
+	Took    time.Duration
+	Until   time.Time // how long this answer may be believed
 }
 
 // Deps are what Sources are made with.

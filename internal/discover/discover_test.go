@@ -148,6 +148,15 @@ func TestWhoProvesThatThereIsNothing(t *testing.T) {
 		}
 		n.SetSecure("signed.example", true)
 		n.SetOPENPGPKEY("a@signed.example", n.PGPKey("cora@pgp-curve.example"))
+		for _, host := range []string{"keys.example", "more-keys.example"} {
+			if err := n.AddKeyServer(host); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.PutHKPS("more-keys.example", "fails@modern.example", nil, fake.PageFails); err != nil {
+			t.Fatal(err)
+		}
+		d.KeyServers = []string{"keys.example", "more-keys.example"}
 	})
 	for _, tc := range []struct {
 		source, to string
@@ -155,10 +164,15 @@ func TestWhoProvesThatThereIsNothing(t *testing.T) {
 	}{
 		{WKD, "b@advanced.example", true}, {WKD, "b@direct.example", false}, {WKD, "b@modern.example", false},
 		{OPENPGPKEY, "b@signed.example", true}, {OPENPGPKEY, "b@modern.example", false},
+		{SMIMEA, "b@signed.example", true}, {SMIMEA, "b@modern.example", false},
+		{HKPS, "b@modern.example", true},
 	} {
 		if a := w.from(t, tc.source, tc.to); !a.Absent || a.Certain != tc.certain {
 			t.Errorf("%s of %s: %+v", tc.source, tc.to, a)
 		}
+	}
+	if a := w.from(t, HKPS, "fails@modern.example"); a.Absent || a.Certain {
+		t.Errorf("one key server of two says no: %+v", a)
 	}
 	for source, to := range map[string]string{WKD: "a@advanced.example", OPENPGPKEY: "a@signed.example"} {
 		if a := w.from(t, source, to); len(a.Findings) != 1 || a.Absent || a.Certain {

@@ -45,9 +45,7 @@ func (s *Sources) askSecure(ctx context.Context, a mail.Address, name, below str
 				return s.fails(ctx, key, dnsWord(err))
 			}
 			if !zone.Secure || zone.Missing {
-				out := s.without(key, zone.TTL)
-				out.Certain = zone.Secure
-				return out
+				return s.without(key, zone.TTL, zone.Secure)
 			}
 			s.answered(key)
 			s.facts.update(key, func(f *fact) { f.known = s.clock.Now().Add(clamp(zone.TTL)) })

@@ -19,9 +19,10 @@ const (
 // fact is what is known of a place: what one source has of one domain, or one
 // server.
 type fact struct {
-	absent bool      // it has nothing for anybody
-	word   string    // it fails
-	until  time.Time // that absent and word hold
+	absent  bool      // it has nothing for anybody
+	certain bool      // and that is proved
+	word    string    // it fails
+	until   time.Time // that these hold
 
 	proven bool // it has answered, so that callers need not wait for one another
 	fails  int  // one behind the other
@@ -33,7 +34,7 @@ type fact struct {
 // answer gives what the fact says in place of a question.
 func (f fact) answer(now time.Time) (Answer, bool) {
 	if now.Before(f.until) && (f.absent || f.word != "") {
-		return Answer{Absent: f.absent, Word: f.word, Until: f.until}, true
+		return Answer{Absent: f.absent, Certain: f.absent && f.certain, Word: f.word, Until: f.until}, true
 	}
 	return Answer{}, false
 }
@@ -118,9 +119,10 @@ func (s *Sources) answered(key string) {
 }
 
 // without records that a place has nothing for anybody.
-func (s *Sources) without(key string, believe time.Duration) Answer {
+func (s *Sources) without(key string, believe time.Duration, certain bool) Answer {
 	a := s.absent(believe)
-	s.facts.update(key, func(f *fact) { *f = fact{absent: true, until: a.Until} })
+	a.Certain = certain
+	s.facts.update(key, func(f *fact) { *f = fact{absent: true, certain: certain, until: a.Until} })
 	return a
 }
 

@@ -93,7 +93,7 @@ func (s *Sources) askDirectory(ctx context.Context, d directory, a mail.Address)
 		defer done()
 		work, cancel := context.WithTimeout(ctx, s.limit)
 		defer cancel()
-		entries, err := d.search(work, a)
+		entries, whole, err := d.search(work, a)
 		if word := ldapWord(work, err); word != "" {
 			if word == fetch.TooLarge || word == Failed {
 				return Answer{Word: word}
@@ -106,7 +106,7 @@ func (s *Sources) askDirectory(ctx context.Context, d directory, a mail.Address)
 			out.Findings = append(out.Findings, findingsOf(e)...)
 		}
 		out.Absent = len(out.Findings) == 0
-		out.Certain = out.Absent
+		out.Certain = out.Absent && whole
 		return out
 	})
 }
@@ -129,11 +129,12 @@ func findingsOf(e *ldap.Entry) (out []Finding) {
 }
 
 // search puts one question over a connection of its own, which is TLS before
-// anything of it is said.
-func (d directory) search(ctx context.Context, a mail.Address) ([]*ldap.Entry, error) {
+// anything of it is said. The result is not whole where the directory has more
+// than it gives, names another one, or lacks the place to search.
+func (d directory) search(ctx context.Context, a mail.Address) (entries []*ldap.Entry, whole bool, err error) {
 	conn, err := d.connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer conn.Close() // it was only asked
 	limit := 1
@@ -143,15 +144,15 @@ func (d directory) search(ctx context.Context, a mail.Address) ([]*ldap.Entry, e
 	found, err := conn.Search(ldap.NewSearchRequest(d.base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases,
 		maxEntries, limit, false, "(mail="+ldap.EscapeFilter(a.Reveal())+")", askedFor, nil))
 	if ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if found != nil && ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded) {
-		return found.Entries, nil
+		return found.Entries, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return found.Entries, nil
+	return found.Entries, len(found.Referrals) == 0, nil
 }
 
 // connect gives a connection that ends with ctx and gives no more than so many

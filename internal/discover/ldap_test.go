@@ -178,6 +178,12 @@ func TestDirectories(t *testing.T) {
 		personEntry("large", "large@clinic.test", large...) +
 		personEntry("many", "many@clinic.test", many...) +
 		personEntry("none", "none@clinic.test")
+	for i := range maxEntries + 1 {
+		ldif += personEntry(fmt.Sprintf("crowd%d", i), "crowd@clinic.test")
+	}
+	ldif += "\ndn: ou=elsewhere,dc=clinic,dc=test\nobjectClass: referral\nobjectClass: extensibleObject\nou: elsewhere\nref: ldap://other.test/ou=elsewhere,dc=clinic,dc=test\n" +
+		"\ndn: ou=whole,dc=clinic,dc=test\nobjectClass: organizationalUnit\nou: whole\n" +
+		strings.Replace(personEntry("bare", "bare@clinic.test"), "cn=bare,", "cn=bare,ou=whole,", 1)
 	dir := t.TempDir()
 	cert, certKey, err := w.net.IssueFiles(dir, "ldap", []string{"localhost"}, fake.CertOptions{})
 	if err != nil {
@@ -224,8 +230,21 @@ func TestDirectories(t *testing.T) {
 				t.Errorf("%s at %s: %+v", to, url, a)
 			}
 		}
-		if a := ask(strings.TrimSuffix(url, ",dc=test")+",dc=elsewhere", "pgp@clinic.test", nil); !a.Absent || a.Word != "" {
+		if a := ask(strings.TrimSuffix(url, ",dc=test")+",dc=elsewhere", "pgp@clinic.test", nil); !a.Absent || a.Certain || a.Word != "" {
 			t.Errorf("a base that is not there: %+v", a)
+		}
+		// Only a whole result proves that there is nothing: not one that names
+		// another directory, and not one that is too long.
+		part := strings.Replace(url, "/dc=clinic", "/ou=whole,dc=clinic", 1)
+		for to, at := range map[string]string{"nobody@clinic.test": part, "bare@clinic.test": part} {
+			if a := ask(at, to, nil); !a.Absent || !a.Certain {
+				t.Errorf("%s: %+v", to, a)
+			}
+		}
+		for _, to := range []string{"nobody@clinic.test", "crowd@clinic.test"} {
+			if a := ask(url, to, nil); !a.Absent || a.Certain {
+				t.Errorf("%s: %+v", to, a)
+			}
 		}
 		for what, tc := range map[string]struct {
 			word   string

@@ -113,7 +113,7 @@ func (s *Sources) wkdMethod(ctx context.Context, key, domain string) (string, An
 			return "", s.fails(ctx, key, dnsWord(err))
 		}
 	}
-	return "", s.without(key, believeAbsent)
+	return "", s.without(key, believeAbsent, false)
 }
 
 // wkdMiss deals with an address that has no key, or a page that is none. A
@@ -142,7 +142,7 @@ func (s *Sources) wkdMiss(ctx context.Context, key, method, domain string, out A
 	case perr != nil && (hostFails(fetch.Word(perr)) || fetch.Code(perr) >= 500 || fetch.Word(perr) == fetch.Busy):
 		return out
 	}
-	return s.without(key, believeAbsent)
+	return s.without(key, believeAbsent, false)
 }
 
 // isPage tells a web page, which some sites give for every path.

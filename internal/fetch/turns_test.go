@@ -155,3 +155,27 @@ func TestACallerWhoGoesBlamesNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestAConnectionEndsWithItsFetch, also that of a host that takes it and never
+// begins TLS.
+func TestAConnectionEndsWithItsFetch(t *testing.T) {
+	n, c := start(t, nil)
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.77.0.5", strconv.Itoa(n.HTTPSPort)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	n.SetA("hangs.example", netip.MustParseAddr("127.77.0.5"))
+	if _, err := c.Get(t.Context(), Request{URL: "https://hangs.example/", Timeout: 100 * time.Millisecond}); Word(err) != Timeout {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("the connection is still there: %v", err)
+	}
+}

@@ -79,7 +79,7 @@ func TestX25519ByHand(t *testing.T) {
 		}
 		plain, err := o.byHand(r, raw)
 		if err == nil {
-			err = isLetter(plain)
+			err = isShownLetter(plain)
 		}
 		if err != nil {
 			t.Errorf("%s: %v", r.id, err)

@@ -155,7 +155,17 @@ func folded(octets []byte) string {
 
 // isLetter checks what a program got out of what we made: the header that was
 // protected, and the body octet for octet.
-func isLetter(got []byte) error {
+func isLetter(got []byte) error { return isBody(got, entityBody) }
+
+// isShownLetter is isLetter of what was encrypted with S/MIME: the subject
+// stands on top of the text too (RFC 9788 section 5.2), and nothing else may
+// differ.
+func isShownLetter(got []byte) error {
+	const field, end = "Content-Type: text/plain; charset=utf-8", "\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+	return isBody(got, strings.Replace(entityBody, field+end, field+";\r\n hp-legacy-display=\"1\""+end+"Subject: "+subject+"\r\n\r\n", 1))
+}
+
+func isBody(got []byte, body string) error {
 	p, err := readPart([]byte(crlf(string(got))))
 	if err != nil {
 		return fmt.Errorf("what came out is no mail: %w", err)
@@ -163,7 +173,7 @@ func isLetter(got []byte) error {
 	if p.header.Get("Subject") != subject {
 		return fmt.Errorf("the subject came out as %q", p.header.Get("Subject"))
 	}
-	if p.media != "multipart/mixed" || string(p.body) != entityBody {
+	if p.media != "multipart/mixed" || string(p.body) != body {
 		return fmt.Errorf("another body came out: %s, %d octets", p.media, len(p.body))
 	}
 	return nil

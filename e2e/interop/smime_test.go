@@ -94,6 +94,9 @@ func (s *smimePeer) unwrap(r row, raw []byte) error {
 			if got, want := strings.Join(layers, " "), strings.Join(r.layers(), " "); got != want {
 				return fmt.Errorf("the layers were %q and not %q", got, want)
 			}
+			if r.encrypts {
+				return isShownLetter(raw)
+			}
 			return isLetter(raw)
 		}
 	}

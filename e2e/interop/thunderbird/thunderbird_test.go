@@ -125,5 +125,9 @@ func (t *thunderbird) try(tt *testing.T, trial trial, uri string) string {
 	case got.Encrypted == "":
 		opened = "not encrypted"
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s |\n", trial.Name, opened, cmp.Or(got.Signed, "none shown"), got.Subject)
+	where := got.Subject
+	if strings.HasPrefix(got.Text, "Subject: "+subject+"\n\n") {
+		where += ", and the real one on top of the text"
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", trial.Name, opened, cmp.Or(got.Signed, "none shown"), where)
 }

@@ -156,7 +156,7 @@ func (k *Keyring) judgeAll(ctx context.Context, a mail.Address, h *holding, shar
 			h.verdicts[e.ID] = v
 		case twin != nil && twin.m != nil && e.Kind == policy.PGP && h.met[e.ID] != twin:
 			h.met[e.ID] = twin
-			if absorb(e.m, twin.m, twin.proof() >= e.proof(), a) != e.m {
+			if absorb(e.m, twin.m, a) != e.m {
 				r.sights = append(r.sights, sight{m: twin.m, source: e.Source, proof: twin.proof(), stored: true, renews: true, opens: e.Opens,
 					verdict: judgeKey(twin.m, a, e.base(), now)})
 			}

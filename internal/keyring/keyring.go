@@ -37,8 +37,7 @@
 //     does not undo the revocation. Only the revocation of the key itself is
 //     final; where a part of it was revoked, the key is judged anew each time.
 //   - Copies of one OpenPGP key are united, so that none takes anything back.
-//     From a source that proves less than the entry's tier, only revocations
-//     are taken over.
+//     It does not matter who shows one: what counts of it the key has signed.
 //   - That a source has nothing withdraws only what was found under a spelling of
 //     the address that it was asked for: the normal form, or the same one.
 //   - What one source can fill is bounded: octets of a key, entries of an

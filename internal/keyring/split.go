@@ -147,6 +147,10 @@ func dearmor(inner []byte) ([]byte, bool) {
 	return out[:n], err == nil
 }
 
+// tagPublicKey is the tag of the packet that a key begins with (RFC 9580
+// section 5).
+const tagPublicKey = 6
+
 // splitPackets cuts a key ring at each public-key packet (RFC 9580 section
 // 10.1).
 func splitPackets(data []byte) (all []piece) {

@@ -41,6 +41,8 @@ func samples() []sample {
 		{via: "api", to: take("anna@modern.example"), subject: "Your lab results are ready",
 			html: "<h1>Your results</h1><p>Dear Anna, your <b>HbA1c is 5.4&nbsp;%</b>, well within the normal range.</p>",
 			text: "Dear Anna, your HbA1c is 5.4 %, well within the normal range."},
+		{via: "api", to: take("cora@pgp-curve.example", "vera@pgp-v6.example", "simon@smime-rsa.example"), subject: "Your treatment plan",
+			text: "As we agreed on Tuesday, we begin with 5 mg in the morning."},
 		{via: "api", to: take("edith@expired.example"), subject: "Your x-ray",
 			text: "Dear Edith, the picture of your wrist is attached. There is no fracture.", files: bigFile()},
 		{via: "api", to: take("bruno@tls12.example", "greta@self-signed.example"), bcc: take("lena@sts-enforce.example"),

@@ -118,7 +118,8 @@ const displayParam = "hp-legacy-display"
 func (d *display) leaf(p mail.Part, above []mail.Part) {
 	charset := strings.ToLower(p.Params["charset"])
 	utf := charset == "utf-8" || charset == "utf8"
-	if !utf && charset != "" && charset != "us-ascii" {
+	// A page without one may be read by what stands in its first octets.
+	if known := utf || charset == "us-ascii" || charset == "" && p.Media == "text/plain"; !known {
 		return
 	}
 	e, ok := d.element(p, utf)

@@ -186,10 +186,9 @@ func TestAddressesWithoutKeysCostNoSQL(t *testing.T) {
 func TestManyCallersAskOnceAndTwoNodesStoreOnce(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		s := newSite(t, d)
-		key, next := s.key(jane(t)), s.younger(jane(t))
 		for round := range 3 {
 			a := address(t, fmt.Sprintf("jane.canary@practice%d.example", round))
-			key, next = s.key(a), s.younger(a)
+			key, next := s.key(a), s.younger(a)
 			s.say(shows(discover.WKD, policy.Confirmed, key), shows(discover.HKPS, policy.Confirmed, next))
 			// Both nodes have their answers before either writes.
 			s.asked, s.together = 0, new(sync.WaitGroup)
@@ -317,7 +316,7 @@ func TestOrganizationsSeeTheirOwnAndWhatIsShared(t *testing.T) {
 		s.wantPGP(s.find(a), own, policy.Pinned) // the own pin wins
 		s.wantPGP(s.findFor(s.other, a), shared, policy.Confirmed)
 		// Of lower tier than the shared one, it does not.
-		entries, err = s.ring.Import(ctx, s.other, own.Bytes(), keyring.Options{Tier: policy.Discovered})
+		_, err = s.ring.Import(ctx, s.other, own.Bytes(), keyring.Options{Tier: policy.Discovered})
 		s.check(err)
 		s.wantPGP(s.findFor(s.other, a), shared, policy.Confirmed)
 		// Pinned and out of its time, it still keeps others out.

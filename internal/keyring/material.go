@@ -164,15 +164,3 @@ func (m *material) issuer() *x509.Certificate {
 	}
 	return nil
 }
-
-// later reports whether a key that expires at a lasts longer than one that
-// expires at b; the zero time is never.
-func later(a, b time.Time) bool {
-	switch {
-	case b.IsZero():
-		return false
-	case a.IsZero():
-		return true
-	}
-	return a.After(b)
-}

@@ -288,7 +288,7 @@ func (e *Engine) takeOnce() (more bool, err error) {
 		return false, nil
 	}
 	var notices, items []spool.Item
-	err = e.DB.WriteAlone(e.ctx, db.System, func(tx *db.Tx) error {
+	err = e.DB.WriteAlone(e.ctx, db.System, func(tx *db.Tx) (err error) { // it may end after its caller has gone
 		now := e.Clock.Now()
 		if notices, err = spool.TakeNotices(tx, run, now, urgent); err != nil {
 			return err

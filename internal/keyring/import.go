@@ -123,15 +123,16 @@ func (k *Keyring) hand(ctx context.Context, org id.ID, a mail.Address, x sight, 
 	if err != nil {
 		return e, err
 	}
-	err = k.d.DB.Write(ctx, org, func(tx *db.Tx) error {
-		touched, err := k.settle(tx, a, hmac, round{sights: []sight{x}}, now)
-		if err == nil && len(touched) > 0 {
-			e = touched[0]
-		}
+	var touched []Entry
+	err = k.d.DB.Write(ctx, org, func(tx *db.Tx) (err error) {
+		touched, err = k.settle(tx, a, hmac, round{sights: []sight{x}}, now)
 		return err
 	})
 	k.forget(org, a)
-	return e, err
+	if err != nil || len(touched) == 0 {
+		return Entry{}, err
+	}
+	return touched[0], nil
 }
 
 // noticed tells all nodes that a person changed something. When it fails they

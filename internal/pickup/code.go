@@ -114,7 +114,7 @@ func (p *Pickup) sendCode(ctx context.Context, r request) (sent bool, err error)
 		return false, err
 	}
 	var item spool.Item
-	err = p.DB.Write(ctx, r.link.org, func(tx *db.Tx) error {
+	err = p.DB.Write(ctx, r.link.org, func(tx *db.Tx) (err error) {
 		item, err = p.postCode(tx, r, c, org.Name)
 		return err
 	})

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	mostTime   = time.Second
-	mostMemory = 64 << 20
+	mostTime   = time.Second * slower
+	mostMemory = 64 << 20 * slower
 )
 
 // measured runs f and gives the processor time it took and the most memory in

@@ -195,9 +195,12 @@ func (d *Desk) index(org id.ID, a mail.Address) ([]byte, error) {
 // Cancel cancels every delivery of a message that can still be, and gives
 // their number. by is the id of who asked.
 func (d *Desk) Cancel(ctx context.Context, org, message id.ID, by string, at time.Time) (canceled int, err error) {
-	err = d.DB.Write(ctx, org, func(tx *db.Tx) error {
-		canceled, err = CancelMessage(tx, message, ReasonSender, by, at)
+	var n int
+	if err = d.DB.Write(ctx, org, func(tx *db.Tx) (err error) {
+		n, err = CancelMessage(tx, message, ReasonSender, by, at)
 		return err
-	})
-	return canceled, err
+	}); err != nil {
+		return 0, err
+	}
+	return n, nil
 }

@@ -21,7 +21,7 @@ import (
 
 const (
 	mostTime   = time.Second * slower
-	mostMemory = 64 << 20 * slower
+	mostMemory = (64 << 20) * slower
 )
 
 // measured runs f and gives the processor time it took and the most memory in

@@ -114,9 +114,16 @@ export class Visit {
     const all = await page.locator(controls).count()
     await page.evaluate(() => document.activeElement?.blur?.())
     const seen = new Set()
-    for (let i = 0; i < all + 5 && seen.size < all; i++) {
+    let last = -1
+    for (let i = 0; i < all + 15 && seen.size < all; i++) {
       await page.keyboard.press('Tab')
-      const at = await focused(page)
+      let at = await focused(page)
+      // The focus comes out of a frame, which is another process, a moment later.
+      for (let wait = 0; wait < 20 && at.n === last; wait++) {
+        await page.waitForTimeout(25)
+        at = await focused(page)
+      }
+      last = at.n
       if (at.n < 0) continue
       seen.add(at.n)
       if (!at.shown) this.fault(`the focus does not show on <${at.tag}>`)

@@ -44,6 +44,17 @@ func Sealed(h mail.Header, body io.Reader) bool {
 	return false
 }
 
+// MaybeSealed reports whether a header promises a message that its sender
+// encrypted. Only its structure proves that: see Sealed.
+func MaybeSealed(h mail.Header) bool {
+	media, _, ok := onlyType(h)
+	switch media {
+	case "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
+		return ok
+	}
+	return false
+}
+
 // onlyType reads a Content-Type that every program reads alike.
 func onlyType(h mail.Header) (media string, params map[string]string, ok bool) {
 	values := h.Values("Content-Type")

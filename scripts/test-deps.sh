@@ -25,6 +25,12 @@ npm                 npm
 tcpdump             tcpdump
 strace              strace
 swaks               swaks
+knotd               knot
+unbound             unbound
+opendkim            opendkim
+opendkim-genkey     opendkim-tools
+rspamd              rspamd
+clamd               clamav-daemon
 git                 git
 '
 

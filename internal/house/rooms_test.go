@@ -13,9 +13,10 @@ import (
 // above all of them.
 var bands = [][]string{
 	{"fault", "private", "id", "clock", "mail", "config", "fake"},
-	{"db", "custody", "dkim", "blob", "resolve", "fetch", "openpgp", "cms", "certs"},
+	{"db", "custody", "blob", "resolve", "fetch", "openpgp", "cms", "certs", "scan"},
 	{"ledger", "job", "account", "auth"},
-	{"policy", "posture", "discover", "keyring", "identity", "seal", "spool", "pickup", "bounce", "submit", "deliver/smtpclient", "deliver"},
+	{"policy", "posture", "discover", "keyring", "identity", "dkim", "partner", "suppress", "shaping", "pool", "seal", "spool", "pickup", "bounce",
+		"dmarc", "verdict", "tlsrpt", "zone", "submit", "inbound", "deliver/smtpclient", "deliver", "retain"},
 	{"template", "contact", "consent", "segment", "campaign", "journey", "form", "text", "inbox", "report", "webhook", "comply"},
 	{"web", "web/api", "web/compat", "web/portal", "web/console", "web/smtpin"},
 	{"app"},

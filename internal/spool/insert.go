@@ -119,11 +119,11 @@ func (p *Prepared) Insert(tx *db.Tx, owner id.ID) error {
 	}
 	if _, err := tx.Exec(`INSERT INTO spool_messages
 		(id, org_id, client_id, source, purpose, key_id, blob_id, size, envelope_sealed, header_sealed, details_sealed,
-		 sender_hmac, sender_domain, null_sender, policy_version, created_at, send_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		 sender_hmac, sender_domain, null_sender, policy_version, created_at, send_at, expires_at, lane)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		m.ID, m.Org, m.Client, m.Source, string(m.Purpose), m.Key.ID, m.Blob, m.Size, p.envelope, p.header, p.details,
 		p.senderMAC, m.Envelope.Sender.Domain(), null, m.PolicyVersion,
-		clock.Micros(m.CreatedAt), clock.Micros(m.SendAt), clock.Micros(m.ExpiresAt)); err != nil {
+		clock.Micros(m.CreatedAt), clock.Micros(m.SendAt), clock.Micros(m.ExpiresAt), int64(m.Lane)); err != nil {
 		return fmt.Errorf("insert message: %w", err)
 	}
 	fact := acceptedFact{Source: m.Source, Purpose: m.Purpose, Size: m.Size, Recipients: len(p.deliveries),
@@ -162,8 +162,8 @@ func (p *preparedDelivery) insert(tx *db.Tx, m Message, owner id.ID) error {
 			own = owner
 		}
 		if _, err := tx.Exec(`INSERT INTO spool_unsettled
-			(delivery_id, org_id, message_id, domain, state, owner, next_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			d.ID, m.Org, m.ID, d.Recipient.Domain(), string(d.State), own, clock.Micros(d.NextAt)); err != nil {
+			(delivery_id, org_id, message_id, domain, state, owner, next_at, lane) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			d.ID, m.Org, m.ID, d.Recipient.Domain(), string(d.State), own, clock.Micros(d.NextAt), int64(m.Lane)); err != nil {
 			return fmt.Errorf("insert unsettled delivery: %w", err)
 		}
 	}

@@ -30,9 +30,9 @@ func LoadMessage(tx *db.Tx, c *custody.Custody, message id.ID) (Message, error) 
 	var envelope, header, details []byte
 	var created, sendAt, expires int64
 	err := tx.Row(`SELECT client_id, source, purpose, key_id, blob_id, size, envelope_sealed, header_sealed, details_sealed,
-		policy_version, created_at, send_at, expires_at FROM spool_messages WHERE org_id = ? AND id = ?`, tx.Org(), message).
+		policy_version, created_at, send_at, expires_at, lane FROM spool_messages WHERE org_id = ? AND id = ?`, tx.Org(), message).
 		Scan(&m.Client, &m.Source, &purpose, &keyID, &m.Blob, &m.Size, &envelope, &header, &details,
-			&m.PolicyVersion, &created, &sendAt, &expires)
+			&m.PolicyVersion, &created, &sendAt, &expires, &m.Lane)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, ErrNoMessage
 	}

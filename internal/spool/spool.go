@@ -102,6 +102,7 @@ type Message struct {
 	Header          []byte // the header as it is sent, with the blank line
 	Details         Details
 	PolicyVersion   int64
+	Lane            Lane
 	CreatedAt       time.Time
 	SendAt          time.Time
 	ExpiresAt       time.Time
@@ -146,6 +147,7 @@ type Delivery struct {
 type Item struct {
 	ID, Org, Message id.ID
 	Notice           bool
+	Lane             Lane
 	Domain           string
 }
 

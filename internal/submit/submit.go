@@ -48,8 +48,10 @@ type Draft struct {
 	Purpose    policy.Purpose // as the caller states it, or empty
 	Seal       policy.Seal    // removes all others, or empty
 	RequireTLS bool
-	SendAt     time.Time // zero for now
-	ExpiresAt  time.Time // zero for the default
+	Stream     spool.Stream // or empty: bulk for marketing, else transactional
+	Priority   *int         // 0 to 9, the first to the last; nil: 5
+	SendAt     time.Time    // zero for now
+	ExpiresAt  time.Time    // zero for the default
 	Tags       []private.String
 	Metadata   []spool.Pair
 
@@ -160,6 +162,9 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 		body.stop()
 		return nil, body.fault(err)
 	}
+	if _, err := asked(draft, &opened.Header); err != nil {
+		return nil, err
+	}
 	deliveries, err := d.decide(ctx, draft, org, opened, body, d.Clock.Now())
 	if fault.Is(err, fault.Refused) { // the forecasts tell
 		err = nil
@@ -251,6 +256,10 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 	if err != nil {
 		return nil, err
 	}
+	ask, err := asked(draft, &opened.Header)
+	if err != nil {
+		return nil, err
+	}
 	now := d.Clock.Now()
 	key, err := d.Custody.NewDataKey(draft.Principal.Org)
 	if err != nil {
@@ -258,7 +267,7 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 	}
 	m := spool.Message{
 		ID: id.New(), Org: draft.Principal.Org, Client: draft.Principal.Client, Source: draft.Source, Key: key, Blob: id.New(),
-		PolicyVersion: org.policyVersion, CreatedAt: now, SendAt: now,
+		PolicyVersion: org.policyVersion, Lane: ask, CreatedAt: now, SendAt: now,
 	}
 	if err := opened.Header.Prepend("Received", mail.Received(mail.Trace{
 		EHLO: draft.EHLO, By: d.Hostname, Protocol: draft.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
@@ -305,6 +314,9 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 				return err
 			}
 		}
+	}
+	if m.Purpose == policy.Marketing {
+		m.Lane = spool.LaneOf(spool.Bulk, m.Lane.Priority())
 	}
 	m.Header = opened.Header.Bytes()
 	m.Size = int64(len(m.Header)) + body.size
@@ -421,7 +433,7 @@ func (p *prepared) work(run id.ID) []spool.Work {
 			continue
 		}
 		all = append(all, spool.Work{
-			Item: spool.Item{ID: dl.ID, Org: dl.Org, Message: dl.Message, Domain: dl.Recipient.Domain()}, Run: run,
+			Item: spool.Item{ID: dl.ID, Org: dl.Org, Message: dl.Message, Lane: p.message.Lane, Domain: dl.Recipient.Domain()}, Run: run,
 			Message: &p.message, Delivery: dl, Body: p.body,
 		})
 	}

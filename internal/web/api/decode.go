@@ -92,6 +92,10 @@ func (d *decoder) value(v reflect.Value, pointer string, depth int) *fault.Fault
 	if depth > maxDepth {
 		return fault.New(fault.Invalid, "too_deep", "The body is nested too deeply.").At(pointer)
 	}
+	if v.IsValid() && v.Kind() == reflect.Pointer { // a number that may be left out
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
 	var kind reflect.Kind
 	var octets bool
 	if v.IsValid() {

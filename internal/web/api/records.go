@@ -18,6 +18,8 @@ type messageAnswer struct {
 	Source     string            `json:"source" doc:"How it came: api, smtp or relay." example:"api"`
 	ClientID   string            `json:"client_id,omitempty" doc:"The key that handed it in."`
 	Purpose    string            `json:"purpose" doc:"Why it is sent, after the policy looked at it." example:"treatment"`
+	Stream     string            `json:"stream" doc:"transactional or bulk." example:"transactional"`
+	Priority   int               `json:"priority" doc:"From 0, the first within the stream, to 9." example:"5"`
 	From       string            `json:"from" doc:"The sender as recipients see it."`
 	Subject    string            `json:"subject" doc:"The subject."`
 	Size       int64             `json:"size" doc:"Octets of the message." example:"10240"`
@@ -92,6 +94,7 @@ func protectionOf(p *spool.Protection) *protection {
 func messageOf(s spool.Shown) messageAnswer {
 	m := s.Message
 	out := messageAnswer{ID: m.ID.Text(id.Message), CreatedAt: m.CreatedAt, Source: m.Source, Purpose: string(m.Purpose),
+		Stream: string(m.Lane.Stream()), Priority: m.Lane.Priority(),
 		From: mail.DecodeText(m.Details.From.Reveal()), Subject: m.Details.Subject.Reveal(), Size: m.Size,
 		SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
 		Tags: []string{}, Metadata: map[string]string{}, Deliveries: []DeliverySummary{}}

@@ -17,9 +17,9 @@ func TestMessageAndDelivery(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		w := newWorld(t, d)
 		msg, dlv := w.accepted(`{"from":"Ada <ada@clinic.example>","to":["pat@good.example"],"bcc":["x@weak.example"],"subject":"Résumé","text":"hello",
-			"tags":["lab"],"metadata":{"case":"A-17"},"purpose":"payment"}`)
+			"tags":["lab"],"metadata":{"case":"A-17"},"purpose":"payment","stream":"bulk","priority":0}`)
 		a := w.ask("GET", "/api/v1/messages/"+msg, "")
-		if a.status != 200 || a.body["subject"] != "Résumé" || a.body["from"] != `"Ada" <ada@clinic.example>` || a.body["purpose"] != "payment" ||
+		if a.status != 200 || a.body["subject"] != "Résumé" || a.body["from"] != `"Ada" <ada@clinic.example>` || a.body["purpose"] != "payment" || a.body["stream"] != "bulk" || a.body["priority"] != 0.0 ||
 			a.body["created_at"] != "2026-03-01T08:00:00Z" || a.body["tags"].([]any)[0] != "lab" || a.body["metadata"].(map[string]any)["case"] != "A-17" {
 			t.Errorf("message: %d %s", a.status, a.text)
 		}

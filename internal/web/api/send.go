@@ -32,6 +32,8 @@ type draftRequest struct {
 	Headers     map[string]string `json:"headers,omitempty" doc:"Further header fields by name. Those that have a field of their own here, and those that servers write, are refused."`
 	Purpose     string            `json:"purpose,omitempty" enum:"generic,treatment,payment,operations,marketing" doc:"Why the message is sent. The purpose of your key applies when it is left out; a rule can make it stricter."`
 	Seal        string            `json:"seal,omitempty" enum:"pgp,smime,tls,portal" doc:"The only seal you want, of those that your policy allows."`
+	Stream      string            `json:"stream,omitempty" enum:"transactional,bulk" doc:"How urgent this kind of mail is: bulk mail waits behind transactional mail to the same destination. Marketing is always bulk."`
+	Priority    *int              `json:"priority,omitempty" minimum:"0" maximum:"9" doc:"What goes first within the stream: 0 the first, 9 the last; 5 when left out."`
 	SendAt      time.Time         `json:"send_at,omitzero" doc:"Not before this time; up to a year ahead."`
 	ExpiresAt   time.Time         `json:"expires_at,omitzero" doc:"Give up at this time instead of two days after sending."`
 	Tags        []string          `json:"tags,omitempty" doc:"Up to 20 words of your own, of up to 100 characters. They are kept encrypted."`
@@ -179,7 +181,7 @@ func (m mistakes) err() error {
 func (c *call) draft(in *draftRequest) (submit.Draft, error) {
 	var m mistakes
 	d := submit.Draft{Principal: c.principal, Source: spool.FromAPI, Protocol: "HTTP",
-		Purpose: policy.Purpose(in.Purpose), Seal: policy.Seal(in.Seal), SendAt: in.SendAt, ExpiresAt: in.ExpiresAt}
+		Purpose: policy.Purpose(in.Purpose), Seal: policy.Seal(in.Seal), Stream: spool.Stream(in.Stream), Priority: in.Priority, SendAt: in.SendAt, ExpiresAt: in.ExpiresAt}
 	built := mail.Draft{Subject: private.NewString(in.Subject), Text: private.NewString(in.Text), HTML: private.NewString(in.HTML), Date: c.Clock.Now()}
 	built.From = m.mailbox(in.From, "/from")
 	built.To, built.Cc = m.mailboxes(in.To, "/to"), m.mailboxes(in.Cc, "/cc")
@@ -225,6 +227,12 @@ func (m *mistakes) words(in *draftRequest) {
 	}
 	if in.Seal != "" && !policy.Seal(in.Seal).Valid() {
 		m.say("/seal", "unknown_seal", "A seal is one of pgp, smime, tls and portal.")
+	}
+	if in.Stream != "" && !spool.Stream(in.Stream).Valid() {
+		m.say("/stream", "unknown_stream", "A stream is one of transactional and bulk.")
+	}
+	if in.Priority != nil && (*in.Priority < 0 || *in.Priority > spool.LastPriority) {
+		m.say("/priority", "bad_priority", "A priority is a number from 0, the first, to %d, the last.", spool.LastPriority)
 	}
 }
 

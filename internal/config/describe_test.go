@@ -11,6 +11,7 @@ import (
 func TestDescribeReadsAsTheDefaults(t *testing.T) {
 	l := newLoader()
 	l.config = &Config{} // so that a default can only come from the text
+	l.root = reflect.ValueOf(l.config).Elem()
 	l.file([]byte(Describe()))
 	if len(l.mistakes.List) > 0 {
 		t.Fatal(l.mistakes)

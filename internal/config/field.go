@@ -54,8 +54,9 @@ func fieldsOf(v reflect.Value, section string) []field {
 
 // allFields gives the keys of the whole configuration, except those in arrays
 // of tables.
-func allFields(c *Config) []field {
-	root := reflect.ValueOf(c).Elem()
+func allFields(c *Config) []field { return fieldsIn(reflect.ValueOf(c).Elem()) }
+
+func fieldsIn(root reflect.Value) []field {
 	out := fieldsOf(root, "")
 	for i := range root.NumField() {
 		if f := root.Type().Field(i); isSection(f.Type) {

@@ -8,8 +8,8 @@ import (
 )
 
 // keyLines tells the line of every key and table of a file that parses. Tables
-// of an array are called name[0], name[1] and so on. A key inside an inline
-// table has the line of its own name.
+// of an array are called name[0], name[1] and so on, and what stands in them
+// begins with that. A key inside an inline table has the line of its own name.
 func keyLines(data []byte) map[string]int {
 	w := lineWalk{lines: map[string]int{}, counts: map[string]int{}}
 	w.parser.Reset(data)
@@ -42,13 +42,21 @@ type lineWalk struct {
 func (w *lineWalk) name(n *unstable.Node, name string) (string, int) {
 	line := 0
 	for it := n.Key(); it.Next(); {
-		name = join(name, string(it.Node().Data))
+		name = join(w.inside(name), string(it.Node().Data))
 		line = w.parser.Shape(it.Node().Raw).Start.Line
 		if _, ok := w.lines[name]; !ok {
 			w.lines[name] = line
 		}
 	}
 	return name, line
+}
+
+// inside is the table of an array that a name goes on in: the last one.
+func (w *lineWalk) inside(name string) string {
+	if n := w.counts[name]; n > 0 {
+		return fmt.Sprintf("%s[%d]", name, n-1)
+	}
+	return name
 }
 
 func (w *lineWalk) keyValue(n *unstable.Node, table string) {

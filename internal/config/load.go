@@ -89,6 +89,7 @@ type place struct {
 
 type loader struct {
 	config   *Config
+	root     reflect.Value // what is read into: the configuration, or another document
 	mistakes *Mistakes
 	places   map[string]place  // by key
 	files    map[string]string // key of a secret → path of its file
@@ -96,8 +97,15 @@ type loader struct {
 }
 
 func newLoader() *loader {
+	c := Default()
+	l := loaderInto(reflect.ValueOf(c).Elem())
+	l.config = c
+	return l
+}
+
+func loaderInto(root reflect.Value) *loader {
 	return &loader{
-		config: Default(), mistakes: &Mistakes{},
+		root: root, mistakes: &Mistakes{},
 		places: map[string]place{}, files: map[string]string{}, failed: map[string]bool{},
 	}
 }
@@ -118,7 +126,7 @@ func (l *loader) file(data []byte) {
 	for key, line := range keyLines(data) {
 		l.places[key] = place{line: line}
 	}
-	l.table(reflect.ValueOf(l.config).Elem(), "", tree)
+	l.table(l.root, "", tree)
 }
 
 // syntaxMistake leaves the parser's own words out: they can quote the text,
@@ -169,7 +177,7 @@ func (l *loader) unknown(path, name string, known map[string]func(any)) {
 	slices.Sort(names)
 	key := join(path, name)
 	text := "this key is not known"
-	if near := nearest(key, name, names); near != "" {
+	if near := l.nearest(key, name, names); near != "" {
 		text += "; did you mean " + near + "?"
 	}
 	place := l.places[key]
@@ -178,12 +186,12 @@ func (l *loader) unknown(path, name string, known map[string]func(any)) {
 
 // nearest looks beside the unknown key first and then everywhere, since a key
 // often stands in the wrong section.
-func nearest(key, name string, beside []string) string {
+func (l *loader) nearest(key, name string, beside []string) string {
 	if near := fault.Nearest(key, beside); near != "" {
 		return near
 	}
 	all := []string{}
-	for _, f := range allFields(&Config{}) {
+	for _, f := range fieldsIn(l.root) {
 		all = append(all, f.key)
 		if f.name == name {
 			return f.key

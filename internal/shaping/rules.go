@@ -1,0 +1,135 @@
+package shaping
+
+import (
+	_ "embed" // default.toml
+	"slices"
+	"strings"
+)
+
+//go:embed default.toml
+var defaultText []byte
+
+// DefaultText is the commented file of the rules that come with the program.
+func DefaultText() string { return string(defaultText) }
+
+// Default are the rules that come with the program.
+func Default() *Rules {
+	r, err := read("default.toml", defaultText, nil)
+	if err != nil {
+		panic(err) // a test reads the file, so this cannot happen
+	}
+	return r
+}
+
+// Rules tell the site of a recipient domain and its limits.
+type Rules struct {
+	rest  rule // what holds for sites that no rule names, and for gaps in those
+	sites []rule
+}
+
+// rule is one table of a file. What it does not say is zero.
+type rule struct {
+	name          string
+	mx, domains   []string
+	connections   limit[int]
+	perConnection limit[int]
+	rate          limit[Rate]
+	reactions     []Reaction
+}
+
+// limit is a value and the file it was read from; empty when none says it.
+type limit[T any] struct {
+	value T
+	file  string
+}
+
+func (l limit[T]) or(other limit[T]) limit[T] {
+	if l.file == "" {
+		return other
+	}
+	return l
+}
+
+// With gives the rules with those of the operator over them: what a site's rule
+// of theirs says holds, and of what it does not say the shipped one. Their
+// reactions are looked at first.
+func (r *Rules) With(theirs *Rules) *Rules {
+	out := &Rules{rest: theirs.rest.over(r.rest)}
+	for _, t := range theirs.sites {
+		if i := r.find(t.name); i >= 0 {
+			t = t.over(r.sites[i])
+		}
+		out.sites = append(out.sites, t)
+	}
+	for _, s := range r.sites {
+		if theirs.find(s.name) < 0 {
+			out.sites = append(out.sites, s)
+		}
+	}
+	return out
+}
+
+func (r *Rules) find(name string) int {
+	return slices.IndexFunc(r.sites, func(s rule) bool { return s.name == name })
+}
+
+func (t rule) over(u rule) rule {
+	if len(t.mx)+len(t.domains) == 0 {
+		t.mx, t.domains = u.mx, u.domains
+	}
+	t.connections = t.connections.or(u.connections)
+	t.perConnection = t.perConnection.or(u.perConnection)
+	t.rate = t.rate.or(u.rate)
+	t.reactions = slices.Concat(t.reactions, u.reactions)
+	return t
+}
+
+// Names are the sites that rules name.
+func (r *Rules) Names() []string {
+	var out []string
+	for _, s := range r.sites {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+// Site gives the site of a recipient domain. A rule for the domain itself goes
+// before those for mail hosts; of these the one that names most of a host's
+// labels counts, whatever the order of the hosts.
+func (r *Rules) Site(domain string, mxHosts []string) Site {
+	t, _ := r.rule(domain, mxHosts)
+	if t == nil {
+		return r.rest.site(lower(domain), false)
+	}
+	return t.over(r.rest).site(t.name, true)
+}
+
+func (t rule) site(name string, known bool) Site {
+	return Site{Name: name, Connections: t.connections.value, PerConnection: t.perConnection.value, Rate: t.rate.value,
+		Reactions: t.reactions, Known: known}
+}
+
+// rule finds the rule of a domain, and the name in it that matches.
+func (r *Rules) rule(domain string, mxHosts []string) (found *rule, by string) {
+	for i, s := range r.sites {
+		if slices.Contains(s.domains, lower(domain)) {
+			return &r.sites[i], lower(domain)
+		}
+	}
+	for i, s := range r.sites {
+		for _, suffix := range s.mx {
+			if len(suffix) > len(by) && slices.ContainsFunc(mxHosts, func(h string) bool { return below(h, suffix) }) {
+				found, by = &r.sites[i], suffix
+			}
+		}
+	}
+	return found, by
+}
+
+// below reports whether a host is suffix or lies under it.
+func below(host, suffix string) bool {
+	rest, ok := strings.CutSuffix(lower(host), suffix)
+	return ok && (rest == "" || strings.HasSuffix(rest, "."))
+}
+
+func lower(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }

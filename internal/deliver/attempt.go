@@ -12,7 +12,6 @@ import (
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
-	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -84,7 +83,7 @@ type job struct {
 	w     *worker
 	work  spool.Work
 	plan  policy.Plan
-	known posture.Posture
+	known way
 	began time.Time
 	weak  *smtpclient.WeakError // why the last seal could not be used
 	first *smtpclient.WeakError // why the first could not
@@ -99,7 +98,7 @@ type job struct {
 // plan. It reports whether the delivery is done with already.
 func (j *job) refresh(ctx context.Context) (done bool) {
 	e := j.w.e
-	known, err := e.Posture.Refresh(ctx, j.work.Domain)
+	known, err := e.way(ctx, j.work.Item)
 	if err != nil {
 		j.deferFor(spool.ReasonLookup, nil)
 		return true

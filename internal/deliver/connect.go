@@ -19,7 +19,7 @@ var errNoHost = errors.New("no host of the domain has an address")
 // host that answered is too weak, or because none answered. Where some are too
 // weak and others did not answer, the weakness may be gone with the next
 // attempt.
-func (w *worker) connect(ctx context.Context, known posture.Posture, floor policy.Grade, urgent bool) (*smtpclient.WeakError, error) {
+func (w *worker) connect(ctx context.Context, known way, floor policy.Grade, urgent bool) (*smtpclient.WeakError, error) {
 	if w.reuse(known, floor) {
 		return nil, w.hold(ctx, urgent)
 	}
@@ -61,7 +61,7 @@ func (w *worker) connect(ctx context.Context, known posture.Posture, floor polic
 
 // reuse reports whether the worker's connection serves: it leads to what is a
 // mail host of the domain today, and reaches floor under the policy of today.
-func (w *worker) reuse(known posture.Posture, floor policy.Grade) bool {
+func (w *worker) reuse(known way, floor policy.Grade) bool {
 	if w.conn == nil || !w.conn.Alive() {
 		return false
 	}
@@ -78,7 +78,7 @@ func (w *worker) reuse(known posture.Posture, floor policy.Grade) bool {
 // connection that was used before may mean only that it wants a new one (it
 // hung up while idle, or takes so many messages and no more: 421). Nothing was
 // taken then, and it is asked once more over a new one.
-func (w *worker) hand(ctx context.Context, known posture.Posture, a *seal.Artifact, urgent bool) (smtpclient.Reply, error) {
+func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, urgent bool) (smtpclient.Reply, error) {
 	reply, err := w.conn.Send(ctx, a)
 	again := w.used && wornOut(err)
 	w.used = true
@@ -112,18 +112,4 @@ func stronger(a, b *smtpclient.WeakError) *smtpclient.WeakError {
 		return b
 	}
 	return a
-}
-
-func (w *worker) target(known posture.Posture, mx posture.MX) smtpclient.Target {
-	return smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: w.e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host)}
-}
-
-func (w *worker) dial(ctx context.Context, known posture.Posture, mx posture.MX, floor policy.Grade) (*smtpclient.Conn, error) {
-	e := w.e
-	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, w.target(known, mx), floor)
-	var weak *smtpclient.WeakError
-	if err == nil || errors.As(err, &weak) && !weak.Temporary {
-		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)
-	}
-	return conn, err
 }

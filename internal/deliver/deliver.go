@@ -86,6 +86,9 @@ type Deps struct {
 	Signer func(ctx context.Context, org id.ID, sender mail.Address) (identity.Signing, error)
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
+	// TLSResult is told of each TLS session with a mail host, and of each that
+	// could not be had. It must not wait for anything. nil: nobody asks.
+	TLSResult func(ctx context.Context, r TLSResult)
 	// Link gives the portal link of a delivery, the same each time.
 	Link func(tx *db.Tx, key *custody.DataKey, d spool.Delivery, now time.Time) (pickup.Link, error)
 }

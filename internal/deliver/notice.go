@@ -8,7 +8,6 @@ import (
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/policy"
-	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -42,7 +41,7 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 }
 
 func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade) {
-	known, err := w.e.Posture.Refresh(ctx, work.Domain)
+	known, err := w.e.way(ctx, work.Item)
 	switch {
 	case err != nil:
 		w.noticeLater(work, n, spool.ReasonLookup)
@@ -75,7 +74,7 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 	}
 }
 
-func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice, known posture.Posture, a *seal.Artifact) {
+func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice, known way, a *seal.Artifact) {
 	_, err := w.hand(ctx, known, a, true)
 	var refused *smtpclient.RefusedError
 	switch {

@@ -102,6 +102,18 @@ func matchMX(pattern, host string) bool {
 	return ok && label != "" && rest == parent
 }
 
+// Lines are the policy as its file says it (RFC 8461 section 3.2).
+func (s STS) Lines() []string {
+	if s.Mode == "" {
+		return nil
+	}
+	out := []string{"version: STSv1", "mode: " + s.Mode}
+	for _, mx := range s.MX {
+		out = append(out, "mx: "+mx)
+	}
+	return append(out, fmt.Sprintf("max_age: %d", int64(s.ExpiresAt.Sub(s.FetchedAt)/time.Second)))
+}
+
 // later gives s with the time of the next look and the result of this one. A
 // policy is looked at again when it runs out, at the latest.
 func (s STS) later(word string, check time.Time) STS {

@@ -55,6 +55,9 @@ func dialAddr(ctx context.Context, d Deps, t Target, addr netip.Addr, floor poli
 		return nil, c.ev, connError(ctx, StageConnect, err)
 	}
 	c.raw = raw
+	if local, err := netip.ParseAddrPort(raw.LocalAddr().String()); err == nil {
+		c.ev.Local = local.Addr().Unmap().String()
+	}
 	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
 	if err := c.open(ctx, d); err != nil {

@@ -122,6 +122,7 @@ type Evidence struct {
 	VerifyError     string       `json:"verify_error,omitempty"`     // one of the Cert words
 	MX              string       `json:"mx"`
 	Addr            string       `json:"addr,omitempty"`
+	Local           string       `json:"-"` // our own address
 	STSPolicyID     string       `json:"sts_policy_id,omitempty"`
 	RequireTLS      bool         `json:"require_tls,omitempty"` // the last message was sent under REQUIRETLS
 }

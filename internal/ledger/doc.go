@@ -8,10 +8,15 @@
 //	Place ─── ledger_positions + tiles + head    soon after, by whoever leads
 //	Notary ── ledger_checkpoints                 each hour or thousand entries
 //	Read ──── webhooks, DSNs, statistics         behind a cursor each
+//	Prune ─── leaves of whole segments go        years later, hashes stay
 //
 // Invariants:
 //   - A fact is written once, in the transaction of the act it tells of. No
-//     entry, no act. Entries are never changed or removed.
+//     entry, no act. Entries are never changed.
+//   - Leaves go only from the beginning of a ledger, in whole segments that a
+//     signed checkpoint covers and all readers have read, and in the
+//     transaction of an entry that tells of it. Their hashes and all
+//     checkpoints stay, so every root can still be computed.
 //   - An entry's number comes from a database sequence, taken after the row it
 //     tells of is locked. So numbers order the facts about one object; between
 //     objects a lower number may become visible later than a higher one.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,23 +12,42 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 )
 
 // An exported ledger is a file of JSON lines, each ended by one LF: a header,
 // then one line per entry in the order of positions. The hash of a line is
 // what the tree has kept since the entry was placed, not what the leaf gives
-// now.
+// now. Of entries that are pruned a line holds the hashes of a whole segment;
+// only a file that has such lines is of version 2.
 
-const exportVersion = 1
+const (
+	exportVersion       = 1
+	exportVersionPruned = 2
+)
 
 type header struct {
-	Version int    `json:"sealpost_ledger"`
-	Org     string `json:"org"`
-	Origin  string `json:"origin"`
-	Size    int64  `json:"size"`
-	Root    []byte `json:"root"`
-	VKey    string `json:"vkey"`
+	Version int     `json:"sealpost_ledger"`
+	Org     string  `json:"org"`
+	Origin  string  `json:"origin"`
+	Size    int64   `json:"size"`
+	Root    []byte  `json:"root"`
+	VKey    string  `json:"vkey"`
+	Pruned  *pruned `json:"pruned,omitempty"`
+}
+
+// pruned names the entries without leaves: the first Size ones, whose root
+// this is.
+type pruned struct {
+	Size int64  `json:"size"`
+	Root []byte `json:"root"`
+}
+
+// segmentLine is a segment without leaves.
+type segmentLine struct {
+	Seq    int64  `json:"seq"`    // of its first entry
+	Hashes []byte `json:"hashes"` // of its leaves
 }
 
 type line struct {
@@ -46,9 +66,13 @@ func (n *Notary) Export(ctx context.Context, org id.ID, w io.Writer) error {
 		if h.Size, err = Size(tx); err != nil {
 			return err
 		}
-		root, err := tlog.TreeHash(h.Size, readHashes(tx))
+		tree := readHashes(tx)
+		root, err := tlog.TreeHash(h.Size, tree)
+		if err != nil {
+			return err
+		}
 		h.Root = root[:]
-		return err
+		return h.readPruned(tx, tree)
 	})
 	if err != nil {
 		return fmt.Errorf("export ledger: %w", err)
@@ -58,8 +82,12 @@ func (n *Notary) Export(ctx context.Context, org id.ID, w io.Writer) error {
 		return err
 	}
 	for from := int64(0); from < h.Size; from += tileWidth {
-		var lines []line
+		var lines []any
 		err := n.d.DB.Read(ctx, org, func(tx *db.Tx) (err error) {
+			if h.Pruned != nil && from < h.Pruned.Size {
+				lines, err = exportSegment(tx, from)
+				return err
+			}
 			lines, err = exportPage(tx, from, min(from+tileWidth, h.Size))
 			return err
 		})
@@ -75,7 +103,34 @@ func (n *Notary) Export(ctx context.Context, org id.ID, w io.Writer) error {
 	return out.Flush()
 }
 
-func exportPage(tx *db.Tx, from, to int64) (lines []line, err error) {
+func (h *header) readPruned(tx *db.Tx, tree *hashes) error {
+	size, err := Pruned(tx)
+	if err != nil || size == 0 {
+		return err
+	}
+	root, err := tlog.TreeHash(size, tree)
+	h.Version, h.Pruned = exportVersionPruned, &pruned{size, root[:]}
+	return err
+}
+
+func exportSegment(tx *db.Tx, from int64) ([]any, error) {
+	tile, err := readHashes(tx).tile(0, from/tileWidth)
+	if err != nil {
+		return nil, err
+	}
+	if len(tile) != tileWidth*hashSize {
+		return nil, damaged(tx.Org(), "a tile of its tree does not fit its size")
+	}
+	return []any{segmentLine{from, tile}}, nil
+}
+
+var prunedMeanwhile = fault.New(fault.Unavailable, "ledger_pruned",
+	"The ledger was pruned while it was exported. Export it again.")
+
+func exportPage(tx *db.Tx, from, to int64) (lines []any, err error) {
+	if gone, err := Pruned(tx); err != nil || from < gone {
+		return nil, cmp.Or(err, error(prunedMeanwhile))
+	}
 	tile, err := readHashes(tx).tile(0, from/tileWidth)
 	if err != nil {
 		return nil, err

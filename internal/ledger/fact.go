@@ -79,6 +79,12 @@ const (
 	IdentityRetired   Type = "identity.retired"
 	IdentityRevoked   Type = "identity.revoked"
 	IdentityExpiring  Type = "identity.expiring"
+
+	RetentionPublished Type = "retention.published"
+	RetentionPurged    Type = "retention.purged"
+	HoldPlaced         Type = "hold.placed"
+	HoldLifted         Type = "hold.lifted"
+	LedgerPruned       Type = "ledger.pruned"
 )
 
 var types = map[Type]bool{
@@ -98,6 +104,7 @@ var types = map[Type]bool{
 	KeyCreated: true, KeyRotated: true, KeyDestroyed: true,
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
+	RetentionPublished: true, RetentionPurged: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,
 }
 
 // PrivateLabel is the label of the sealed part of an entry; its row is the

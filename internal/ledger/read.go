@@ -93,7 +93,8 @@ func OpenPrivate(key *custody.DataKey, e Event, into any) error {
 }
 
 // Read gives up to limit events behind the position after, in the order of
-// positions and without gaps, and the position to go on from.
+// positions and without gaps, and the position to go on from. Entries that are
+// pruned are passed over: the first event is then the oldest there is.
 func Read(ctx context.Context, d *db.DB, org id.ID, after int64, limit int) (events []Event, next int64, err error) {
 	err = d.Read(ctx, org, func(tx *db.Tx) error {
 		events, next, err = ReadTx(tx, after, limit)
@@ -104,8 +105,12 @@ func Read(ctx context.Context, d *db.DB, org id.ID, after int64, limit int) (eve
 
 // ReadTx is Read within a transaction.
 func ReadTx(tx *db.Tx, after int64, limit int) (events []Event, next int64, err error) {
-	next = after
-	err = eachPlaced(tx, after, limit, func(seq int64, leaf []byte) error {
+	pruned, err := Pruned(tx)
+	if err != nil {
+		return nil, after, err
+	}
+	next = max(after, pruned-1)
+	err = eachPlaced(tx, next, limit, func(seq int64, leaf []byte) error {
 		if seq != next+1 {
 			return damaged(tx.Org(), fmt.Sprintf("the entry at position %d is missing", next+1))
 		}

@@ -38,6 +38,8 @@ const (
 	UnknownKey       = "unknown_key"         // not signed by this key at all
 	OtherLedger      = "other_ledger"        // a checkpoint of another origin or organization
 	CheckpointsClash = "checkpoint_conflict" // two checkpoints that cannot both be of one ledger
+	PrunedRoot       = "pruned_root"         // the hashes of pruned entries do not give the header's root of them
+	PruneUntold      = "prune_untold"        // leaves are missing and no entry tells that they were pruned
 )
 
 // Report is what Verify found out.
@@ -47,7 +49,10 @@ type Report struct {
 	Org     string `json:"org"`
 	Origin  string `json:"origin"`
 	Entries int64  `json:"entries"`
-	// Checked is how many entries were read and found good, from the first on.
+	// Pruned is how many entries, from the first on, have their hash only.
+	Pruned int64 `json:"pruned,omitempty"`
+	// Checked is how many entries were read and found good, from the first on
+	// that is not pruned.
 	Checked int64 `json:"checked"`
 	// Checkpoints is how many checkpoints the entries agree with, Covered how
 	// many entries the largest of those vouches for.
@@ -82,6 +87,9 @@ func (r Report) String() string {
 	}
 	for _, p := range r.Problems {
 		b.WriteString("- " + p.Text + "\n")
+	}
+	if r.OK && r.Pruned > 0 {
+		fmt.Fprintf(&b, "Its first %d entries were pruned when their time was over: their hashes are in their place, what they said is gone.\n", r.Pruned)
 	}
 	switch {
 	case r.Checkpoints == 0:

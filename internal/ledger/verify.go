@@ -49,6 +49,8 @@ type verification struct {
 
 	failed    *mark // the smallest checkpoint that does not agree
 	rewritten int   // the problem that tells it
+
+	told bool // an entry tells of the pruning that the header names
 }
 
 // mark is a checkpoint to compare with when the tree has its size.
@@ -63,7 +65,11 @@ func (v *verification) file(verifier note.Verifier, checkpoints [][]byte) error 
 	}
 	v.openCheckpoints(verifier, checkpoints)
 	v.compare()
-	for seq := int64(0); seq < v.head.Size; seq++ {
+	if err := v.segments(); err != nil {
+		v.conclude()
+		return err
+	}
+	for seq := v.report.Pruned; seq < v.head.Size; seq++ {
 		if err := v.entry(seq); err != nil {
 			v.conclude()
 			return err
@@ -78,7 +84,7 @@ func (v *verification) file(verifier note.Verifier, checkpoints [][]byte) error 
 
 func (v *verification) header() error {
 	bad := func() error {
-		v.report.add(file(BadHeader), "The first line is not the header of an exported ledger of version %d.", exportVersion)
+		v.report.add(file(BadHeader), "The first line is not the header of an exported ledger of version %d or %d.", exportVersion, exportVersionPruned)
 		return errStop
 	}
 	raw, err := v.next()
@@ -88,7 +94,7 @@ func (v *verification) header() error {
 	if err != nil {
 		return err
 	}
-	if !strict(raw, &v.head) || v.head.Version != exportVersion || v.head.Size < 0 || len(v.head.Root) != hashSize {
+	if !strict(raw, &v.head) || !v.head.fits() {
 		return bad()
 	}
 	if _, err := id.Parse(id.Org, v.head.Org); err != nil {
@@ -96,6 +102,17 @@ func (v *verification) header() error {
 	}
 	v.report.Org, v.report.Origin, v.report.Entries = v.head.Org, v.head.Origin, v.head.Size
 	return nil
+}
+
+// fits reports whether the header agrees with itself.
+func (h *header) fits() bool {
+	if h.Size < 0 || len(h.Root) != hashSize {
+		return false
+	}
+	if p := h.Pruned; p != nil {
+		return h.Version == exportVersionPruned && p.Size > 0 && p.Size%SegmentSize == 0 && p.Size <= h.Size && len(p.Root) == hashSize
+	}
+	return h.Version == exportVersion
 }
 
 // openCheckpoints keeps those that are signed by the key and of this ledger.
@@ -167,7 +184,7 @@ func (v *verification) agrees(m mark) {
 
 // conclude reports the first checkpoint that the file does not reach.
 func (v *verification) conclude() {
-	if v.report.Checked < v.head.Size {
+	if v.report.Pruned+v.report.Checked < v.head.Size {
 		return // the file breaks off earlier, which says more
 	}
 	if len(v.marks) > 0 {
@@ -200,9 +217,11 @@ func (v *verification) entry(seq int64) error {
 		return errStop
 	}
 	var leaf struct {
-		V   int    `json:"v"`
-		ID  string `json:"id"`
-		Org string `json:"org"`
+		V    int             `json:"v"`
+		ID   string          `json:"id"`
+		Org  string          `json:"org"`
+		Type Type            `json:"type"`
+		Data json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(l.Leaf, &leaf); err != nil || leaf.V < 1 || leaf.ID == "" {
 		v.report.add(at(BadEntry, seq), "The entry at position %d is not in the form of an entry.", seq)
@@ -212,6 +231,7 @@ func (v *verification) entry(seq int64) error {
 		v.report.add(at(EntryForeign, seq), "The entry at position %d belongs to another organization.", seq)
 		return errStop
 	}
+	v.told = v.told || leaf.Type == LedgerPruned && v.head.tells(leaf.Data)
 	v.tree.add(hash)
 	return nil
 }
@@ -241,6 +261,7 @@ func (v *verification) end() error {
 	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
+	v.endPruned()
 	if root := v.tree.root(); !bytes.Equal(root[:], v.head.Root) {
 		v.report.add(file(RootMismatch), "The entries do not give the root that the header says: at least one was changed together with its hash, or the header was.")
 	}

@@ -31,6 +31,8 @@ const (
 	Run      = "run"
 	Blob     = "blb"
 	Identity = "idn"
+
+	Suppression = "sup"
 )
 
 // ID is one identifier: 16 bytes, the zero value meaning none. The

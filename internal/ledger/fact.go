@@ -35,6 +35,8 @@ const (
 	DeliveryExpired    Type = "delivery.expired"
 	DeliveryCanceled   Type = "delivery.canceled"
 	DeliverySuppressed Type = "delivery.suppressed"
+	DeliveryReported   Type = "delivery.reported"   // a peer reported, and nothing changed
+	DeliveryComplained Type = "delivery.complained" // the recipient complained
 
 	PickupCodeSent    Type = "pickup.code_sent"
 	PickupCodeRefused Type = "pickup.code_refused"
@@ -52,6 +54,14 @@ const (
 	DomainAdded    Type = "domain.added"
 	DomainVerified Type = "domain.verified"
 	DomainRemoved  Type = "domain.removed"
+
+	DomainReturnPath    Type = "domain.return_path"
+	DomainReturnPathOff Type = "domain.return_path_off"
+
+	SuppressAdded    Type = "suppress.added"
+	SuppressRemoved  Type = "suppress.removed"
+	SuppressAllowed  Type = "suppress.allowed"
+	SuppressImported Type = "suppress.imported"
 
 	APIKeyCreated Type = "apikey.created"
 	APIKeyRevoked Type = "apikey.revoked"
@@ -92,11 +102,13 @@ var types = map[Type]bool{
 	DeliverySealed:  true, DeliveryAttempted: true, DeliveryHeld: true, DeliveryReleased: true,
 	DeliveryScheduled: true, DeliveryDeferred: true, DeliveryRetried: true, DeliveryWaiting: true,
 	DeliveryDelivered: true, DeliveryRead: true, DeliveryFailed: true, DeliveryExpired: true,
-	DeliveryCanceled: true, DeliverySuppressed: true,
+	DeliveryCanceled: true, DeliverySuppressed: true, DeliveryReported: true, DeliveryComplained: true,
 	PickupCodeSent: true, PickupCodeRefused: true, PickupOpened: true, PickupDownloaded: true, PickupRevoked: true,
 	NoticeSent: true, NoticeFailed: true,
 	OrgCreated: true, OrgLimited: true, OrgDestroyed: true,
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
+	DomainReturnPath: true, DomainReturnPathOff: true,
+	SuppressAdded: true, SuppressRemoved: true, SuppressAllowed: true, SuppressImported: true,
 	APIKeyCreated: true, APIKeyRevoked: true,
 	PolicyPublished: true,
 	KeyringAdded:    true, KeyringProposed: true, KeyringTrusted: true, KeyringReplaced: true,

@@ -38,7 +38,7 @@ test: test-deps $(modules) build vet ## Prove everything: needs PostgreSQL, Post
 
 .PHONY: fips
 fips: ## Prove keys, seals, ledger and TLS where only what FIPS 140-3 approves works
-	GODEBUG=fips140=only $(GO) test -count=1 ./internal/custody/... ./internal/openpgp ./internal/cms ./internal/certs ./internal/seal ./internal/ledger \
+	GODEBUG=fips140=only $(GO) test -count=1 ./internal/custody/... ./internal/openpgp ./internal/cms ./internal/certs ./internal/seal ./internal/ledger ./internal/dkim \
 		./internal/deliver/smtpclient ./internal/blob ./internal/pickup
 
 .PHONY: check

@@ -95,6 +95,13 @@ const (
 	HoldPlaced         Type = "hold.placed"
 	HoldLifted         Type = "hold.lifted"
 	LedgerPruned       Type = "ledger.pruned"
+	DKIMCreated        Type = "dkim.created"
+	DKIMActivated      Type = "dkim.activated"
+	DKIMRetiring       Type = "dkim.retiring"
+	DKIMRetired        Type = "dkim.retired"
+
+	ZoneChanged   Type = "zone.changed"
+	ZonePublished Type = "zone.published"
 )
 
 var types = map[Type]bool{
@@ -117,6 +124,8 @@ var types = map[Type]bool{
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
 	RetentionPublished: true, RetentionPurged: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,
+	DKIMCreated: true, DKIMActivated: true, DKIMRetiring: true, DKIMRetired: true,
+	ZoneChanged: true, ZonePublished: true,
 }
 
 // PrivateLabel is the label of the sealed part of an entry; its row is the

@@ -1,8 +1,47 @@
 package classify
 
+import "strings"
+
 // Reply tells why an SMTP server said no: code is the reply code, enhanced the
 // status of RFC 3463 if it gave one, text the rest. permanent is true of a
 // code 5xx, and of an enhanced status of class 5 where there is no code.
 func Reply(code int, enhanced, text string) (class Class, permanent bool) {
-	return Other, code >= 500
+	text = cutText(text, maxDiagnostic)
+	if s, _ := statusIn(text); enhanced == "" || vague(enhanced) && s != "" {
+		enhanced = s
+	}
+	if class, _ = classify(code, enhanced, text); class == "" {
+		class = Other
+	}
+	if code == 0 {
+		return class, strings.HasPrefix(enhanced, "5")
+	}
+	return class, code >= 500
+}
+
+// classify goes from the firmest ground down: a status that has one meaning,
+// phrases, a status that has several, and the code. It gives no class where
+// nothing tells.
+func classify(code int, status, text string) (Class, bool) {
+	if m, ok := exact[detail(status)]; ok {
+		return m.class, m.hard
+	}
+	if m, ok := phrase(text); ok {
+		return m.class, m.hard
+	}
+	if m, ok := rough[detail(status)]; ok {
+		return m.class, m.hard
+	}
+	if m, ok := byCode[code]; ok {
+		return m.class, m.hard
+	}
+	return "", false
+}
+
+// detail is a status without its class: X.1.1 means the same in 4.1.1.
+func detail(status string) string {
+	if len(status) < 3 {
+		return ""
+	}
+	return status[2:]
 }

@@ -111,18 +111,27 @@ func (m *material) explain(final, diagnostic, field string, kind Kind) verdict {
 	return v
 }
 
+// quoted is how Cisco IronPort tells a reply: "5.1.0 - Unknown address error
+// 550-'5.7.1 Access denied'". What stands in front is its guess.
+var quoted = regexp.MustCompile(`^.{0,20}[45]\.[0-9]\.[0-9] - [^']{0,60}? ([45][0-9]{2})[- ]'(.*)`)
+
 // judge reads a diagnostic text; outer is the status that stands beside it.
 func judge(text, outer string) verdict {
+	if m := quoted.FindStringSubmatch(text); m != nil {
+		text = m[1] + " " + m[2]
+	}
 	v := verdict{code: codeIn(text)}
 	v.status, _ = statusIn(text)
-	// What the server said itself goes before what its client made of it.
+	// What the server said itself goes before what its client made of it, if it
+	// says more.
 	if v.status == "" || vague(v.status) && outer != "" && !vague(outer) && outer[0] == v.status[0] {
-		if v.code == 0 || outer == "" || int(outer[0]-'0') == v.code/100 {
-			v.status = outer
-		}
+		v.status = outer
 	}
 	v.class, v.hard = classify(v.code, v.status, text)
 	v.hard = v.hard && !doubted(v.class, v.status, text)
+	if v.status == "" && v.code == 0 && v.class == Expired && strings.Contains(text, "retry timeout exceeded") {
+		v.status = "4.4.7" // Exim says so where each error was of class 4
+	}
 	return v
 }
 
@@ -143,7 +152,7 @@ func doubted(class Class, status, text string) bool {
 		}
 	}
 	switch detail(status) {
-	case "", "0.0", "5.0", "4.1", "3.0":
+	case "", "0.0", "5.0", "4.1", "3.0", "2.1":
 		return false
 	}
 	return true

@@ -96,12 +96,25 @@ func groups(b []byte) (out []fields) {
 		before := len(b)
 		g, b = cutHeader(b)
 		if len(g) > 0 {
-			out = append(out, g)
+			out = append(out, perRecipient(g)...)
 		} else if len(b) == before {
 			_, b = cutLine(b) // a line that is no field
 		}
 	}
 	return out
+}
+
+// perRecipient parts the groups of recipients between which the empty line is
+// missing.
+func perRecipient(g fields) (out []fields) {
+	start := 0
+	for i, f := range g {
+		if f.name == "final-recipient" && fields(g[start:i]).get(f.name) != "" {
+			out = append(out, g[start:i])
+			start = i
+		}
+	}
+	return append(out, g[start:])
 }
 
 var (

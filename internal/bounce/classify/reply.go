@@ -29,8 +29,10 @@ func classify(code int, status, text string) (Class, bool) {
 	if m, ok := phrase(text); ok {
 		return m.class, m.hard
 	}
-	if m, ok := rough[detail(status)]; ok {
-		return m.class, m.hard
+	for _, s := range []string{status, detail(status)} {
+		if m, ok := rough[s]; ok {
+			return m.class, m.hard
+		}
 	}
 	if m, ok := byCode[code]; ok {
 		return m.class, m.hard

@@ -16,6 +16,7 @@ type named struct {
 type telling struct {
 	lines []string
 	names []named
+	guess bool // the text names nobody: they are of the returned message
 }
 
 var (
@@ -70,6 +71,7 @@ func (m *material) telling() *telling {
 // fallback asks whom the returned message was for, and then any address of
 // the text.
 func (m *material) fallback(t *telling) {
+	t.guess = true
 	for _, name := range []string{"x-failed-recipients", "envelope-to", "to"} {
 		for _, a := range addressesIn(m.returned.get(name)) {
 			t.names = append(t.names, named{a, -1})
@@ -149,7 +151,11 @@ func (m *material) own(address string) bool {
 func (t *telling) judge(n named) (verdict, string) {
 	var best verdict
 	why := ""
-	for _, text := range []string{t.below(n), t.mentions(n.address), t.whole()} {
+	close := t.below(n)
+	if len(t.names) > 1 {
+		close = paragraph(close) // what follows may be about all
+	}
+	for _, text := range []string{close, t.below(n), t.mentions(n.address), t.whole()} {
 		text = cutText(text, 2*maxDiagnostic)
 		v := judge(text, "")
 		if why == "" && strings.TrimSpace(text) != "" {
@@ -183,6 +189,22 @@ func (t *telling) below(n named) string {
 		}
 	}
 	return strings.Join(t.lines[n.line:end], "\n")
+}
+
+// paragraph gives the first lines of a text up to an empty one, of which it
+// passes over those around the name.
+func paragraph(s string) string {
+	end, words := 0, 0
+	for _, l := range strings.SplitAfter(s, "\n") {
+		if strings.TrimSpace(l) == "" && words > 1 {
+			break
+		}
+		if strings.TrimSpace(l) != "" {
+			words++
+		}
+		end += len(l)
+	}
+	return s[:end]
 }
 
 // mentions gives the lines with an address, each with the one below.

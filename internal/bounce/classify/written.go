@@ -73,6 +73,9 @@ func (m *material) written() (Report, bool) {
 		return Report{}, false
 	}
 	t := m.telling()
+	if t.guess && m.nested != nil {
+		return Report{}, false // what is returned tells it itself
+	}
 	kind := Bounce
 	if t.late() {
 		kind = Delay
@@ -126,7 +129,7 @@ func (m *material) heads() []string {
 }
 
 var (
-	returnMark = regexp.MustCompile(`(?i)(original|returned|unsent|bounced|undelivered|rejected|failed|copy of (the|your)|your|forwarded|header[s]? of|begin).{0,30}(message|e-?mail|header|mail)|message header|message follows|元のメール|原邮件|original-?nachricht|message d'origine|mensaje original|mensagem original`)
+	returnMark = regexp.MustCompile(`(?i)(original|returned|unsent|bounced|undelivered|rejected|failed|copy of (the|your)|forwarded|header[s]? of|begin).{0,30}(message|e-?mail|header|mail)|message header|message follows|元のメール|原邮件|original-?nachricht|message d'origine|mensaje original|mensagem original`)
 	rulerMark  = regexp.MustCompile(`^\s*(-{2,}|={2,}|\*{2,}|_{4,}|#{3,}|>{3,}|\+{3,})|(-{2,}|={2,}|\*{2,}|:)\s*$`)
 	headerLine = regexp.MustCompile(`^>?\s?(Received|Return-Path|Message-ID|DKIM-Signature|From|To|Date|Subject|Mime-Version|Content-Type|X-[\w-]+|Reply-To|Sender|Cc|References|Delivered-To|Authentication-Results|ARC-[\w-]+|List-[\w-]+|Content-[\w-]+|Envelope-To|User-Agent|In-Reply-To|Thread-[\w-]+):`)
 	traceLine  = regexp.MustCompile(`(?i)^>?\s?(Received|Return-Path|Message-ID|DKIM-Signature|Authentication-Results|X-Received|X-Originating-IP|MIME-Version):`)

@@ -130,7 +130,7 @@ func (c *Core) open(ctx context.Context) error {
 	}
 	c.Posture, err = posture.New(posture.Deps{
 		DB: c.DB, Clock: c.Clock, Log: c.Log, Resolver: cfg.Network.Resolver, HTTPSPort: cfg.Network.HTTPSPort, RootCAs: c.Roots,
-		AllowLoopback: cfg.Network.Replaced(),
+		AllowLoopback: cfg.Network.Replaced(), DNSSEC: cfg.Network.DNSSEC, SMTPPort: cfg.Network.SMTPPort,
 	})
 	if err != nil {
 		return err

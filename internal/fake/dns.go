@@ -231,7 +231,7 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	opt := req.IsEdns0()
 	// RFC 6840 section 5.7: who wants to know sets AD, or DO.
 	resp.AuthenticatedData = (req.AuthenticatedData || opt != nil && opt.Do()) &&
-		rcode != dns.RcodeServerFailure && z.signed(req.Question[0].Name, rrs)
+		rcode != dns.RcodeServerFailure && z.signed(req.Question[0], rrs)
 	if len(rrs) == 0 && rcode != dns.RcodeServerFailure {
 		// RFC 2308 section 3: negative answers carry the SOA that bounds their caching.
 		resp.Ns = []dns.RR{&dns.SOA{

@@ -57,8 +57,10 @@ const (
 // extension, mail taken at once.
 type Behavior struct {
 	Cert           Cert
-	MinTLS, MaxTLS uint16   // zero: TLS 1.2 and the newest
-	Suites         []uint16 // of TLS 1.2 and older; nil: Go's own choice
+	Own            *tls.Certificate // shown in place of Cert, with its chain
+	AskClient      bool             // for a certificate, which may be any
+	MinTLS, MaxTLS uint16           // zero: TLS 1.2 and the newest
+	Suites         []uint16         // of TLS 1.2 and older; nil: Go's own choice
 	StartTLS       StartTLS
 	Inject         string // sent in clear together with the 220 to STARTTLS
 
@@ -94,6 +96,7 @@ type host struct {
 	mu       sync.Mutex
 	attempts map[string]int
 	clear    []string
+	hello    Hello
 }
 
 // hostPosture is a behavior with what was prepared for it. It is replaced
@@ -145,11 +148,17 @@ func (n *Internet) posture(name string, b Behavior) (*hostPosture, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.Own != nil {
+		cert = *b.Own
+	}
 	conf := &tls.Config{
 		Certificates: []tls.Certificate{cert},
 		MinVersion:   b.MinTLS,
 		MaxVersion:   b.MaxTLS,
 		CipherSuites: b.Suites,
+	}
+	if b.AskClient {
+		conf.ClientAuth = tls.RequestClientCert
 	}
 	if conf.MinVersion == 0 {
 		conf.MinVersion = tls.VersionTLS12

@@ -137,13 +137,13 @@ func (n *Internet) SetSecure(domain string, secure bool) {
 
 // signed reports whether every name of an answer lies in a zone that is
 // signed.
-func (z *zone) signed(question string, rrs []dns.RR) bool {
+func (z *zone) signed(question dns.Question, rrs []dns.RR) bool {
 	z.mu.RLock()
 	defer z.mu.RUnlock()
-	names := []string{canonical(question)}
+	names := []string{canonical(question.Name)}
 	for _, rr := range rrs {
 		names = append(names, canonical(rr.Header().Name))
-		if alias, ok := rr.(*dns.CNAME); ok {
+		if alias, ok := rr.(*dns.CNAME); ok && question.Qtype != dns.TypeCNAME {
 			names = append(names, canonical(alias.Target))
 		}
 	}

@@ -255,6 +255,7 @@ func (s *session) startTLS() error {
 	}
 	s.h.handshakes.Add(1)
 	state := conn.ConnectionState()
+	s.h.shake(state)
 	s.tls = tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
 	s.conn = conn
 	s.r, s.w = bufio.NewReaderSize(conn, lineLimit), bufio.NewWriterSize(conn, 4096)

@@ -16,13 +16,19 @@ import (
 
 const maxHosts = 20 // mail hosts that are looked at
 
-// resolver finds mail hosts. What it hears is plain DNS: nothing proves it.
-type resolver struct{ *resolve.Resolver }
+// resolver finds mail hosts. What it hears is plain DNS, which proves nothing,
+// except where a validating resolver is trusted.
+type resolver struct {
+	*resolve.Resolver
+	port int // of mail hosts, which TLSA records name
+}
 
 // route is where the mail of a domain goes.
 type route struct {
 	mx                      []MX
 	null, implicit, missing bool
+	secure                  bool   // DNSSEC proves that these are the hosts
+	name                    string // of the domain, at the end of its chain of aliases
 	ttl                     time.Duration
 	incomplete              bool // some host could not be looked up now
 }
@@ -34,7 +40,7 @@ func (r resolver) route(ctx context.Context, domain string, usable func(netip.Ad
 	if err != nil {
 		return route{}, err
 	}
-	out := route{missing: a.Missing, ttl: a.TTL}
+	out := route{missing: a.Missing, ttl: a.TTL, secure: a.Secure, name: a.Name}
 	if a.Missing {
 		return out, nil
 	}
@@ -46,7 +52,7 @@ func (r resolver) route(ctx context.Context, domain string, usable func(netip.Ad
 	if out.null {
 		return out, nil
 	}
-	return r.locate(ctx, out, usable)
+	return r.locate(ctx, domain, out, usable)
 }
 
 // hosts sorts the MX records and drops what cannot be a host.
@@ -78,8 +84,9 @@ func isHost(s string) bool {
 	return len(s) <= 253
 }
 
-// locate looks up the addresses of all hosts, some at a time.
-func (r resolver) locate(ctx context.Context, out route, usable func(netip.Addr) bool) (route, error) {
+// locate looks up the addresses of all hosts and what DNSSEC says of their
+// TLS, some at a time.
+func (r resolver) locate(ctx context.Context, domain string, out route, usable func(netip.Addr) bool) (route, error) {
 	type found struct {
 		ttl time.Duration
 		err error
@@ -91,9 +98,19 @@ func (r resolver) locate(ctx context.Context, out route, usable func(netip.Addr)
 		all.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			addrs, ttl, err := r.Addresses(ctx, out.mx[i].Host)
-			out.mx[i].Addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !usable(a) })
-			results[i] = found{ttl, err}
+			mx := &out.mx[i]
+			h, err := r.Locate(ctx, mx.Host)
+			mx.Addrs = slices.DeleteFunc(h.Addrs, func(a netip.Addr) bool { return !usable(a) })
+			if out.secure && len(mx.Addrs) > 0 {
+				var ttl time.Duration
+				mx.DANE, ttl = r.dane(ctx, mx.Host, h)
+				mx.DANE.serve(mx.Host, domain, out.name)
+				h.TTL = min(h.TTL, ttl)
+			}
+			if err == nil && mx.DANE.failed() {
+				err = resolve.ErrFailed
+			}
+			results[i] = found{h.TTL, err}
 		})
 	}
 	all.Wait()

@@ -22,6 +22,9 @@ type Posture struct {
 	Implicit bool `json:"implicit,omitempty"` // no MX: the domain's own address is its mail host (RFC 5321 section 5.1)
 	Missing  bool `json:"missing,omitempty"`  // does not exist, or has neither MX nor address
 
+	DNSSEC bool `json:"dnssec,omitempty"` // the resolver that answered was trusted to validate
+	Secure bool `json:"secure,omitempty"` // and proved that these are the mail hosts, or that there are none
+
 	MXAt      time.Time `json:"mx_at,omitzero"`      // when the answer was had
 	MXExpires time.Time `json:"mx_expires,omitzero"` // when to ask again
 	MXError   string    `json:"mx_error,omitempty"`  // why asking again failed; the answer is an older one
@@ -35,6 +38,7 @@ type MX struct {
 	Host       string       `json:"host"`
 	Preference uint16       `json:"preference"`
 	Addrs      []netip.Addr `json:"addrs,omitempty"`
+	DANE       *DANE        `json:"dane,omitempty"` // nil: DNSSEC says nothing of its TLS
 }
 
 // STS is the MTA-STS policy of a domain (RFC 8461).
@@ -62,6 +66,7 @@ func (p Posture) Facts() policy.Posture {
 		Known:      !p.MXAt.IsZero(),
 		NullMX:     p.NullMX,
 		STSEnforce: p.STS.Mode == modeEnforce,
+		DANE:       slices.ContainsFunc(p.MX, func(mx MX) bool { return len(mx.DANE.Usable()) > 0 }),
 	}
 	if p.TLS != nil {
 		f.TLSKnown, f.CanTLS = true, p.TLS.Grade
@@ -155,8 +160,7 @@ func (p *Posture) fresh(now time.Time) bool {
 func (p *Posture) at(now time.Time) Posture {
 	out := *p
 	if now.Sub(out.MXAt) >= forgetMX {
-		out.MX, out.NullMX, out.Implicit, out.Missing = nil, false, false, false
-		out.MXAt, out.MXExpires, out.MXError = time.Time{}, time.Time{}, ""
+		out.forgetMX()
 	}
 	if out.STS.Mode != "" && !now.Before(out.STS.ExpiresAt) {
 		out.STS = STS{CheckAt: out.STS.CheckAt, LastError: out.STS.LastError}
@@ -165,6 +169,12 @@ func (p *Posture) at(now time.Time) Posture {
 		out.TLS = nil
 	}
 	return out
+}
+
+// forgetMX leaves out where the domain's mail goes.
+func (p *Posture) forgetMX() {
+	p.MX, p.NullMX, p.Implicit, p.Missing, p.DNSSEC, p.Secure = nil, false, false, false, false, false
+	p.MXAt, p.MXExpires, p.MXError = time.Time{}, time.Time{}, ""
 }
 
 // shuffled gives the hosts in an order of its own where preferences are equal
@@ -223,6 +233,15 @@ func (p Posture) listMX(line func(name, format string, args ...any)) {
 			text += "; the domain itself, as it has no MX"
 		}
 		line("mail host", "%d %s (%s)", mx.Preference, mx.Host, text)
+		mx.DANE.list(line)
+	}
+	switch {
+	case !p.DNSSEC:
+		line("DNSSEC", "not looked at: network.dnssec is off")
+	case p.Secure:
+		line("DNSSEC", "proves where the mail goes")
+	default:
+		line("DNSSEC", "the domain is not signed")
 	}
 	line("asked", "%s, again %s", stamp(p.MXAt), stamp(p.MXExpires))
 	if p.MXError != "" {

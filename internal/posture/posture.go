@@ -1,5 +1,5 @@
-// Package posture knows what a recipient's domain can do: its mail hosts, its
-// MTA-STS policy (RFC 8461) and what TLS its hosts were seen to speak.
+// Package posture knows what a recipient's domain can do: its mail hosts, their
+// TLSA records (DANE, RFC 7672), its MTA-STS policy (RFC 8461) and what TLS its hosts were seen to speak.
 //
 // Invariants:
 //   - Cached never asks the network. It answers from memory or, once, from the
@@ -13,6 +13,11 @@
 //     never enforced.
 //   - A resolver that fails is not an answer: an older answer is kept for a
 //     bounded time, and after that the caller gets an error and tries later.
+//   - DANE (RFC 7672) is known of a host only where a trusted resolver has
+//     validated all that leads to its TLSA records: the MX records, the host's
+//     addresses and the records themselves. Where one of these cannot be had
+//     the host is marked as one that cannot be used now; only a validated or an
+//     unsigned answer says that there is no DANE.
 //   - A policy is asked for at mta-sts.DOMAIN only, over HTTPS with a valid
 //     certificate, without redirects, and never from an address inside the
 //     own network.
@@ -47,7 +52,11 @@ type Deps struct {
 	Clock clock.Clock
 	Log   *slog.Logger // nil: nothing is logged
 
-	Resolver  string         // host:port; empty: those of /etc/resolv.conf
+	Resolver string // host:port; empty: those of /etc/resolv.conf
+	// DNSSEC says that the resolver validates and that the way to it can be
+	// trusted. Without it there is no DANE (RFC 7672 section 2.1.1).
+	DNSSEC    bool
+	SMTPPort  int            // of mail hosts; zero: 25
 	HTTPSPort int            // of policy hosts; zero: 443
 	RootCAs   *x509.CertPool // nil: the system's
 	// Dial opens connections to resolvers and policy hosts; nil stands for a
@@ -98,16 +107,19 @@ func New(d Deps) (*Service, error) {
 	if d.FetchTimeout == 0 {
 		d.FetchTimeout = 10 * time.Second
 	}
+	if d.SMTPPort == 0 {
+		d.SMTPPort = 25
+	}
 	var servers []string
 	if d.Resolver != "" {
 		servers = []string{d.Resolver}
 	}
-	r, err := resolve.New(resolve.Deps{Servers: servers, Timeout: d.DNSTimeout, Dial: d.Dial})
+	r, err := resolve.New(resolve.Deps{Servers: servers, Timeout: d.DNSTimeout, Dial: d.Dial, Trusted: d.DNSSEC})
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		db: d.DB, clock: d.Clock, log: d.Log, resolver: resolver{r}, mailable: mailable, memory: newMemory(remembered),
+		db: d.DB, clock: d.Clock, log: d.Log, resolver: resolver{r, d.SMTPPort}, mailable: mailable, memory: newMemory(remembered),
 		fetcher: &fetcher{timeout: d.FetchTimeout, client: fetch.New(fetch.Deps{
 			Resolver: r, Dial: d.Dial, Roots: d.RootCAs, Clock: d.Clock, AnyAddress: d.AllowLoopback, HTTPSPort: d.HTTPSPort,
 		})},
@@ -140,6 +152,9 @@ func (s *Service) entry(ctx context.Context, domain string) (entry, error) {
 	p, err := load(ctx, s.db, domain)
 	if err != nil {
 		return entry{}, err
+	}
+	if p != nil && p.DNSSEC != s.resolver.Trusted() {
+		p.forgetMX() // what it says of DNSSEC is not what holds now
 	}
 	return s.memory.update(domain, func(e *entry) {
 		e.checked = now
@@ -227,12 +242,13 @@ func (s *Service) lookUp(ctx context.Context, domain string) (*Posture, error) {
 }
 
 // lookUpMX puts the mail hosts into p. When the resolver fails, an answer that
-// is not too old stays.
+// is not too old stays, unless DNSSEC proved it: then a failure may be an
+// attempt to keep somebody to what was (RFC 7672 section 2.1.1).
 func (s *Service) lookUpMX(ctx context.Context, domain string, p *Posture, now time.Time) error {
 	r, err := s.resolver.route(ctx, domain, s.mailable)
 	if err != nil {
 		p.MXError = resolve.Word(err)
-		if !p.MXAt.IsZero() && now.Before(p.MXAt.Add(graceMX)) {
+		if !p.MXAt.IsZero() && !p.Secure && now.Before(p.MXAt.Add(graceMX)) {
 			p.MXExpires = now.Add(retryMX)
 			return nil
 		}
@@ -244,6 +260,7 @@ func (s *Service) lookUpMX(ctx context.Context, domain string, p *Posture, now t
 		ttl = retryMX
 	}
 	p.MX, p.NullMX, p.Implicit, p.Missing, p.MXError = r.mx, r.null, r.implicit, r.missing, ""
+	p.DNSSEC, p.Secure = s.resolver.Trusted(), r.secure
 	p.MXAt, p.MXExpires = now, now.Add(ttl)
 	return nil
 }

@@ -27,6 +27,8 @@ type world struct {
 	clock *clock.Fake
 	db    *db.DB
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	dnssec bool // the resolver is trusted
 }
 
 func start(t *testing.T, d *db.DB) *world {
@@ -48,6 +50,7 @@ func (w *world) restart(t *testing.T) {
 	w.Service, err = New(Deps{
 		DB: w.db, Clock: w.clock, Resolver: w.net.ResolverAddr, HTTPSPort: w.net.HTTPSPort, RootCAs: w.net.CAPool(),
 		DNSTimeout: 200 * time.Millisecond, FetchTimeout: 400 * time.Millisecond, AllowLoopback: true, Dial: w.dial,
+		DNSSEC: w.dnssec, SMTPPort: w.net.SMTPPort,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -104,6 +104,7 @@ func ofMachine() ([]string, error) {
 // Answer is what a question brought.
 type Answer struct {
 	RRs     []dns.RR // of the asked type, at the end of the chain of aliases
+	Name    string   // at the end of that chain: lower case, no final dot
 	Missing bool     // NXDOMAIN
 	Secure  bool     // validated with DNSSEC by a resolver that is believed, a no included
 	TTL     time.Duration
@@ -198,6 +199,7 @@ func digest(q dns.Question, resp *dns.Msg) Answer {
 				seen(rr)
 			}
 		}
+		out.Name = strings.TrimSuffix(name, ".")
 		if len(out.RRs) > 0 {
 			out.Missing = false
 			return out
@@ -232,25 +234,46 @@ func (r *Resolver) Texts(ctx context.Context, name string) ([]string, time.Durat
 	return out, a.TTL, nil
 }
 
-// Addresses gives the addresses of a host, IPv4 first. The error tells that
-// some may be missing.
-func (r *Resolver) Addresses(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error) {
-	ttl = longest
+// Host is what is known of the place of a host.
+type Host struct {
+	Addrs  []netip.Addr // IPv4 first
+	Name   string       // at the end of its chain of aliases
+	Secure bool         // all that was heard of it was validated
+	TTL    time.Duration
+}
+
+// Locate finds a host. The error tells that some addresses may be missing.
+func (r *Resolver) Locate(ctx context.Context, host string) (Host, error) {
+	out := Host{TTL: longest, Secure: true, Name: host}
 	var problem error
+	heard := 0
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		a, err := r.Ask(ctx, host, qtype)
 		if err != nil {
 			problem = err
 			continue
 		}
-		ttl = min(ttl, a.TTL)
+		heard++
+		out.TTL = min(out.TTL, a.TTL)
+		out.Secure = out.Secure && a.Secure
+		if len(a.RRs) > 0 || heard == 1 {
+			out.Name = a.Name
+		}
 		for _, rr := range a.RRs {
-			if addr, ok := addressOf(rr); ok && len(addrs) < maxAddrs {
-				addrs = append(addrs, addr)
+			if addr, ok := addressOf(rr); ok && len(out.Addrs) < maxAddrs {
+				out.Addrs = append(out.Addrs, addr)
 			}
 		}
 	}
-	return addrs, ttl, problem
+	out.Secure = out.Secure && heard > 0
+	return out, problem
+}
+
+// Addresses gives the addresses of a host, IPv4 first. The error tells that
+// some may be missing.
+func (r *Resolver) Addresses(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error) {
+	h, err := r.Locate(ctx, host)
+	return h.Addrs, h.TTL, err
 }
 
 func addressOf(rr dns.RR) (netip.Addr, bool) {

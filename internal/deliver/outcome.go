@@ -170,7 +170,7 @@ func (j *job) whyPortal() string {
 func proof(e smtpclient.Evidence) *spool.Evidence {
 	return &spool.Evidence{
 		Grade: e.Grade, TLSVersion: e.TLSVersion, Suite: e.Suite, KeyExchange: e.KeyExchange, PeerFingerprint: e.PeerFingerprint,
-		VerifiedBy: e.VerifiedBy, VerifyError: e.VerifyError, MX: e.MX, Addr: e.Addr, STSPolicyID: e.STSPolicyID, RequireTLS: e.RequireTLS,
+		VerifiedBy: e.VerifiedBy, VerifyError: e.VerifyError, MX: e.MX, Addr: e.Addr, STSPolicyID: e.STSPolicyID, TLSA: e.TLSA, ClientCert: e.ClientCert, RequireTLS: e.RequireTLS,
 	}
 }
 

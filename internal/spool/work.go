@@ -41,6 +41,8 @@ type Evidence struct {
 	PeerFingerprint string       `json:"peer_fingerprint,omitempty"` // SHA-256 of the certificate, hex
 	VerifiedBy      string       `json:"verified_by,omitempty"`
 	VerifyError     string       `json:"verify_error,omitempty"`
+	TLSA            string       `json:"tlsa,omitempty"`               // the record that proved the host, or "unusable" (RFC 7672)
+	ClientCert      string       `json:"client_certificate,omitempty"` // SHA-256 of the one that the organization showed, hex
 	MX              string       `json:"mx"`
 	Addr            string       `json:"addr,omitempty"`
 	STSPolicyID     string       `json:"sts_policy_id,omitempty"`

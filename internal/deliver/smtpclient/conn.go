@@ -2,9 +2,13 @@ package smtpclient
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/policy"
@@ -25,9 +29,13 @@ type Conn struct {
 	w      *bufio.Writer
 	ext    extensions
 
-	approved bool // the suite is ECDHE with AES-GCM
-	broken   bool // nothing more can be said on it
-	dirty    bool // a transaction may be open, so RSET comes first
+	approved bool                // the suite is ECDHE with AES-GCM
+	chain    []*x509.Certificate // that the peer showed
+	pkix     string              // what is wrong with it by the authorities of the machine: a Cert word
+	at       time.Time           // of the handshake
+	shown    bool                // our certificate was asked for and sent
+	broken   bool                // nothing more can be said on it
+	dirty    bool                // a transaction may be open, so RSET comes first
 	buf      []byte
 }
 
@@ -45,59 +53,126 @@ func (c *Conn) Target() Target { return c.target }
 
 // Rebind makes a connection serve another recipient domain whose MX is the
 // same host, or another floor: policy belongs to the domain and not to the
-// host, so the grade is worked out anew. After an error the connection is
+// host, so the grade is worked out anew. What was said in the handshake cannot
+// be taken back: a target that asks for another name or shows another client
+// certificate needs a connection of its own. After an error the connection is
 // still good, but bound to nothing until Rebind succeeds.
 func (c *Conn) Rebind(t Target, floor policy.Grade) (Evidence, error) {
-	if t.Host != c.target.Host {
+	switch {
+	case t.Host != c.target.Host:
 		return c.ev, errors.New("smtpclient: the connection leads to another host")
+	case t.name() != c.target.name():
+		return c.ev, errors.New("smtpclient: the connection was opened to another name")
+	case !sameClient(t.Client, c.target.Client):
+		return c.ev, errors.New("smtpclient: the connection shows another client certificate")
 	}
 	err := c.bind(t, floor)
 	return c.ev, err
 }
 
+func sameClient(a, b *tls.Certificate) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return bytes.Equal(a.Certificate[0], b.Certificate[0])
+}
+
 func (c *Conn) bind(t Target, floor policy.Grade) error {
-	c.target, c.floor = t, max(floor, policy.Encrypted)
-	valid := c.valid()
-	proved := valid && t.STS.Enforce && t.STS.Match
-	c.ev.Grade, c.ev.VerifiedBy, c.ev.STSPolicyID, c.ev.RequireTLS = policy.Encrypted, ByNone, "", false
-	if valid {
-		c.ev.VerifiedBy = ByPKIX
-	}
-	if proved {
-		c.ev.VerifiedBy, c.ev.STSPolicyID = BySTS, t.STS.ID
-	}
+	c.target, c.floor = t, max(floor, t.Floor, policy.Encrypted)
+	proved := c.prove()
+	c.ev.Grade = policy.Encrypted
 	switch {
 	case proved && c.approved:
 		c.ev.Grade = policy.Authenticated
-	case valid && c.approved:
+	case c.ev.VerifiedBy == ByPKIX && c.approved:
 		c.ev.Grade = policy.Verified
 	}
 	if reason, wanted := c.tooWeak(c.floor); reason != "" {
+		weak := &WeakError{Proved: c.ev.Grade, Wanted: wanted, Evidence: c.ev, Reason: reason}
+		weak.Temporary = slices.Contains(amendable, reason)
 		c.target.Domain = ""
-		return &WeakError{Proved: c.ev.Grade, Wanted: wanted, Evidence: c.ev, Reason: reason}
+		return weak
 	}
 	return nil
 }
 
+// amendable are the verdicts that are expected to be put right soon, by those
+// who run the host, the domain or the organization: certificates and what
+// vouches for them change at different times (RFC 7672 section 2.2).
+var amendable = []string{WeakDANELookup, WeakDANEFailed, WeakPinFailed, WeakPinHost, WeakNoClientCert}
+
+// prove puts into the evidence what vouches for the host: the first thing
+// there is (see the package's invariants). It reports whether the host is
+// proved to be the domain's.
+func (c *Conn) prove() bool {
+	t, ev := &c.target, &c.ev
+	ev.VerifiedBy, ev.VerifyError, ev.STSPolicyID, ev.TLSA, ev.RequireTLS = ByNone, c.pkix, "", "", false
+	switch {
+	case t.Pin.proves():
+		if ev.VerifyError = t.Pin.prove(t.Host, c.chain, c.at); ev.VerifyError == "" {
+			ev.VerifiedBy = ByPin
+		}
+		return ev.VerifiedBy == ByPin
+	case t.DANE != nil && len(t.DANE.Records) > 0:
+		var record TLSA
+		if ev.VerifiedBy, record, ev.VerifyError = t.DANE.prove(c.chain, c.at); ev.VerifiedBy != ByNone {
+			ev.TLSA = record.String()
+		}
+		return ev.VerifiedBy != ByNone
+	case t.DANE != nil:
+		ev.TLSA = TLSAUnusable
+	}
+	switch {
+	case !c.valid():
+		return false
+	case t.STS.Enforce && t.STS.Match:
+		ev.VerifiedBy, ev.STSPolicyID = BySTS, t.STS.ID
+		return true
+	}
+	ev.VerifiedBy = ByPKIX
+	return false
+}
+
 // valid reports whether there is a certificate and it is valid for the host's
 // name.
-func (c *Conn) valid() bool { return c.ev.PeerFingerprint != "" && c.ev.VerifyError == "" }
+func (c *Conn) valid() bool { return len(c.chain) > 0 && c.pkix == "" }
 
 func (c *Conn) tooWeak(floor policy.Grade) (reason string, wanted policy.Grade) {
-	sts := c.target.STS
+	if reason := c.unproved(); reason != "" {
+		return reason, policy.Authenticated
+	}
 	switch {
-	case sts.Enforce && !sts.Match:
-		return WeakSTSMismatch, policy.Authenticated
-	case sts.Enforce && !c.valid():
-		return WeakSTSFailed, policy.Authenticated
 	case c.ev.Grade >= floor:
 		return "", floor
-	case !c.valid():
+	case c.ev.VerifiedBy == ByNone:
 		return WeakCertificate, floor
 	case !c.approved:
 		return WeakSuite, floor
 	}
 	return WeakUnproved, floor
+}
+
+// unproved says what the host must be proved by and is not, whatever the floor.
+func (c *Conn) unproved() string {
+	t, by := &c.target, c.ev.VerifiedBy
+	if reason := t.outOfQuestion(); reason != "" {
+		return reason
+	}
+	switch {
+	case t.Client != nil && !c.shown:
+		return WeakNoClientCert
+	case t.Pin.proves():
+		if by != ByPin {
+			return WeakPinFailed
+		}
+	case t.DANE != nil && len(t.DANE.Records) > 0:
+		if by != ByDANEEE && by != ByDANETA {
+			return WeakDANEFailed
+		}
+	case t.STS.Enforce && by != BySTS:
+		return WeakSTSFailed
+	}
+	return ""
 }
 
 // Alive reports whether the connection can be used again, as far as can be

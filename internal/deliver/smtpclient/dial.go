@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,9 +27,8 @@ import (
 func Dial(ctx context.Context, d Deps, t Target, floor policy.Grade) (*Conn, Evidence, error) {
 	floor = max(floor, policy.Encrypted)
 	ev := Evidence{MX: t.Host}
-	if t.STS.Enforce && !t.STS.Match {
-		// RFC 8461 section 4.1: such a host gets no mail, so it need not be asked.
-		return nil, ev, &WeakError{Wanted: policy.Authenticated, Evidence: ev, Reason: WeakSTSMismatch}
+	if reason := t.outOfQuestion(); reason != "" {
+		return nil, ev, &WeakError{Wanted: policy.Authenticated, Evidence: ev, Reason: reason, Temporary: slices.Contains(amendable, reason)}
 	}
 	if len(t.Addrs) == 0 {
 		return nil, ev, connError(ctx, StageConnect, errors.New("the host has no address"))
@@ -48,6 +48,22 @@ func Dial(ctx context.Context, d Deps, t Target, floor policy.Grade) (*Conn, Evi
 	return nil, ev, err
 }
 
+// outOfQuestion finds hosts that get no mail whatever they show, so that they
+// need not be asked. It gives a Weak word, or nothing.
+func (t *Target) outOfQuestion() string {
+	switch {
+	case t.Pin != nil && !t.Pin.allows(t.Host):
+		return WeakPinHost
+	case t.Pin.proves():
+	case t.DANE != nil && t.DANE.Failed: // RFC 7672 section 2.1.2
+		return WeakDANELookup
+	case t.DANE != nil && len(t.DANE.Records) > 0:
+	case t.STS.Enforce && !t.STS.Match: // RFC 8461 section 4.1
+		return WeakSTSMismatch
+	}
+	return ""
+}
+
 func dialAddr(ctx context.Context, d Deps, t Target, addr netip.Addr, floor policy.Grade) (*Conn, Evidence, error) {
 	c := &Conn{t: d.Timeouts, target: t, ev: Evidence{MX: t.Host, Addr: addr.Unmap().String()}}
 	raw, err := connect(ctx, d, netip.AddrPortFrom(addr.Unmap(), uint16(t.Port)))
@@ -62,7 +78,7 @@ func dialAddr(ctx context.Context, d Deps, t Target, addr netip.Addr, floor poli
 	defer stop()
 	if err := c.open(ctx, d); err != nil {
 		c.abort()
-		return nil, c.ev, withEvidence(err, c.ev, floor)
+		return nil, c.ev, c.withEvidence(err, floor)
 	}
 	if err := c.bind(t, floor); err != nil {
 		_ = c.Close() // the verdict stands; how the goodbye went does not matter
@@ -84,11 +100,13 @@ func connect(ctx context.Context, d Deps, addr netip.AddrPort) (net.Conn, error)
 	return dial(ctx, "tcp", addr.String())
 }
 
-// withEvidence completes a WeakError that was made where neither was known.
-func withEvidence(err error, ev Evidence, floor policy.Grade) error {
+// withEvidence completes a WeakError that was made where neither was known. A
+// host that is known to do TLS will do it again (RFC 7672 section 2.2).
+func (c *Conn) withEvidence(err error, floor policy.Grade) error {
 	var weak *WeakError
 	if errors.As(err, &weak) {
-		weak.Evidence, weak.Wanted = ev, floor
+		weak.Evidence, weak.Wanted = c.ev, max(floor, c.target.Floor)
+		weak.Temporary = weak.Temporary || c.target.insists()
 	}
 	return err
 }
@@ -167,20 +185,20 @@ func (c *Conn) startTLS(ctx context.Context, d Deps) error {
 	if c.r.Buffered() > 0 {
 		return connError(ctx, StageStartTLS, protocolError("octets in clear behind the reply to STARTTLS"))
 	}
-	var now time.Time // of the check, from the clock that was handed in
-	if d.Clock != nil {
-		now = d.Clock.Now()
+	if d.Clock != nil { // certificates are checked by the clock that was handed in
+		c.at = d.Clock.Now()
 	}
 	conn := tls.Client(c.raw, &tls.Config{
-		ServerName: c.target.Host,
+		ServerName: c.target.name(),
 		MinVersion: tls.VersionTLS12,
 		// Certificates are verified in VerifyConnection: a bad one must leave
 		// evidence and may still do for the grade encrypted.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			c.inspect(cs, d.RootCAs, now)
+			c.inspect(cs, d.RootCAs)
 			return nil
 		},
+		GetClientCertificate: c.show,
 	})
 	if err := c.raw.SetDeadline(time.Now().Add(c.t.TLS)); err != nil {
 		return connError(ctx, StageTLS, err)
@@ -200,27 +218,30 @@ func (c *Conn) startTLS(ctx context.Context, d Deps) error {
 	return nil
 }
 
+// show gives the certificate that the host asks us for.
+func (c *Conn) show(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if c.target.Client == nil {
+		return new(tls.Certificate), nil // none
+	}
+	sum := sha256.Sum256(c.target.Client.Certificate[0])
+	c.shown, c.ev.ClientCert = true, hex.EncodeToString(sum[:])
+	return c.target.Client, nil
+}
+
 // inspect records what was negotiated and whether the certificate is valid
 // for the host's name.
-func (c *Conn) inspect(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
+func (c *Conn) inspect(cs tls.ConnectionState, roots *x509.CertPool) {
 	c.ev.TLSVersion = tls.VersionName(cs.Version)
 	c.ev.Suite = tls.CipherSuiteName(cs.CipherSuite)
-	c.approved = approvedSuite(cs)
-	if len(cs.PeerCertificates) == 0 {
-		c.ev.VerifyError = CertMissing
-		return
+	c.approved, c.chain = approvedSuite(cs), cs.PeerCertificates
+	if len(c.chain) == 0 {
+		c.pkix = CertMissing
+	} else {
+		sum := sha256.Sum256(c.chain[0].Raw)
+		c.ev.PeerFingerprint = hex.EncodeToString(sum[:])
+		c.pkix = verifyChain(c.chain, x509.VerifyOptions{DNSName: c.target.Host, Roots: roots, CurrentTime: c.at})
 	}
-	leaf := cs.PeerCertificates[0]
-	sum := sha256.Sum256(leaf.Raw)
-	c.ev.PeerFingerprint = hex.EncodeToString(sum[:])
-	opts := x509.VerifyOptions{
-		DNSName: c.target.Host, Roots: roots, CurrentTime: now, Intermediates: x509.NewCertPool(),
-	}
-	for _, cert := range cs.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(cert)
-	}
-	_, err := leaf.Verify(opts)
-	c.ev.VerifyError = certWord(err, leaf, now)
+	c.ev.VerifyError = c.pkix
 }
 
 // approvedSuite reports whether the suite is ECDHE with AES-GCM. TLS 1.3 is

@@ -26,6 +26,11 @@ const (
 	WeakSTSMismatch  = "sts_mx_mismatch"   // the MX is not in the enforced MTA-STS policy
 	WeakSTSFailed    = "sts_certificate"   // MTA-STS is enforced and the certificate is not valid
 	WeakRequireGrade = "require_tls_grade" // REQUIRETLS asks for authenticated
+	WeakDANELookup   = "dane_lookup"       // whether the host has TLSA records cannot be told now
+	WeakDANEFailed   = "dane_mismatch"     // it has, and shows a certificate of none of them
+	WeakPinFailed    = "pin_mismatch"      // it shows a certificate that is not pinned
+	WeakPinHost      = "pin_host"          // it is not one of the hosts that are pinned
+	WeakNoClientCert = "client_certificate_not_asked"
 )
 
 // WeakError says that a transport is proved less well than it must be. Nothing

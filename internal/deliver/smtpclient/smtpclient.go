@@ -9,6 +9,10 @@
 //     connection is bound to, and refuses one whose floor is above the grade.
 //   - Where the recipient's domain enforces MTA-STS, a connection must satisfy
 //     that too, whatever the floor (RFC 8461 section 4).
+//   - What proves a host is, in this order: a pin of the sender's organization,
+//     its TLSA records (RFC 7672), MTA-STS, or nothing but its name. The first
+//     that there is decides: where a host fails it, nothing weaker is taken in
+//     its place, for messages and notices alike (RFC 8461 section 2).
 //   - Everything learned before TLS is forgotten (RFC 3207 section 4.2). Octets
 //     that stand behind the reply to STARTTLS end the connection: they could
 //     have been injected.
@@ -23,6 +27,7 @@ package smtpclient
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/netip"
@@ -85,7 +90,24 @@ type Target struct {
 	Port   int
 	Domain string // of the recipients
 	STS    STS    // what Domain's MTA-STS policy says of Host
+
+	DANE   *DANE            // what DNSSEC says of Host; nil: nothing
+	Pin    *Pin             // what the sender's organization knows of it; nil: nothing
+	Client *tls.Certificate // with which the organization shows itself; the host must ask for one. nil: with none
+	Floor  policy.Grade     // the least that the organization asks for Domain, whatever the message asks
 }
+
+// name is asked for in SNI.
+func (t *Target) name() string {
+	if t.DANE != nil && t.DANE.Base != "" {
+		return t.DANE.Base
+	}
+	return t.Host
+}
+
+// insists reports whether the host is known to be able to do better than
+// what an attempt shows, so that a later one may.
+func (t *Target) insists() bool { return t.DANE != nil || t.Pin != nil || t.Client != nil }
 
 // STS is the bearing of a recipient domain's MTA-STS policy on a mail host.
 type STS struct {
@@ -114,12 +136,14 @@ const (
 // Evidence says how a transport was proved. It holds nothing private.
 type Evidence struct {
 	Grade           policy.Grade `json:"grade"`
-	TLSVersion      string       `json:"tls_version,omitempty"`      // "TLS 1.3"
-	Suite           string       `json:"suite,omitempty"`            // IANA name
-	KeyExchange     string       `json:"key_exchange,omitempty"`     // "X25519MLKEM768", "P256"; empty for RSA
-	PeerFingerprint string       `json:"peer_fingerprint,omitempty"` // SHA-256 of the leaf certificate, hex
-	VerifiedBy      string       `json:"verified_by,omitempty"`      // ByPKIX, BySTS or ByNone
-	VerifyError     string       `json:"verify_error,omitempty"`     // one of the Cert words
+	TLSVersion      string       `json:"tls_version,omitempty"`        // "TLS 1.3"
+	Suite           string       `json:"suite,omitempty"`              // IANA name
+	KeyExchange     string       `json:"key_exchange,omitempty"`       // "X25519MLKEM768", "P256"; empty for RSA
+	PeerFingerprint string       `json:"peer_fingerprint,omitempty"`   // SHA-256 of the leaf certificate, hex
+	VerifiedBy      string       `json:"verified_by,omitempty"`        // one of the By words
+	TLSA            string       `json:"tlsa,omitempty"`               // the record that proved the host, or TLSAUnusable
+	ClientCert      string       `json:"client_certificate,omitempty"` // SHA-256 of the one that we showed, hex
+	VerifyError     string       `json:"verify_error,omitempty"`       // one of the Cert words
 	MX              string       `json:"mx"`
 	Addr            string       `json:"addr,omitempty"`
 	Local           string       `json:"-"` // our own address
@@ -132,7 +156,15 @@ const (
 	ByNone = "none"
 	ByPKIX = "pkix"         // valid for an MX name that came from plain DNS
 	BySTS  = "mta-sts+pkix" // and that name is in an enforced MTA-STS policy
+
+	ByDANETA = "dane-ta" // by an issuer in a TLSA record
+	ByDANEEE = "dane-ee" // by a TLSA record of its own
+	ByPin    = "pin"     // by what the organization pinned
 )
+
+// TLSAUnusable stands where there are TLSA records and none can be used: TLS
+// is mandatory then, and proves nobody (RFC 7672 section 2.2).
+const TLSAUnusable = "unusable"
 
 // What may be wrong with a certificate.
 const (
@@ -143,4 +175,6 @@ const (
 	CertWrongUsage       = "wrong_usage"
 	CertMissing          = "no_certificate"
 	CertInvalid          = "invalid"
+	CertNoTLSA           = "no_tlsa_match" // no TLSA record is of this certificate
+	CertNotPinned        = "not_pinned"
 )

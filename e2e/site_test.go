@@ -121,7 +121,7 @@ smime_ca_file = %q
 `, s.data, s.url, settings, databaseURL, filepath.Join(s.dir, "master.key"), cert, key, s.http, s.submission, s.submissions,
 		s.relay, s.metrics, s.net.ResolverAddr, s.net.SMTPPort, s.net.HTTPSPort, s.net.CAFile, s.net.MailCAFile)
 	if !strings.Contains(settings, "[delivery]") {
-		conf += "[delivery]\nretry_min = \"500ms\"\nretry_max = \"3s\"\nconnect_timeout = \"3s\"\ncommand_timeout = \"3s\"\nfinal_timeout = \"3s\"\n"
+		conf += "[delivery]\nretry_min = \"500ms\"\nretry_max = \"3s\"\nno_tls_after = \"1s\"\nconnect_timeout = \"3s\"\ncommand_timeout = \"3s\"\nfinal_timeout = \"3s\"\n"
 	}
 	if err := os.WriteFile(s.config(), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)

@@ -149,7 +149,7 @@ func (d *demo) config() (*config.Config, error) {
 	cfg.Relay.Source = []config.RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Org: demoSlug}}
 	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile, DNSSEC: true}
 	cfg.Keyring.SMIMECAFile = d.net.MailCAFile
-	cfg.Delivery.RetryMin, cfg.Delivery.RetryMax = 2*time.Second, 10*time.Second
+	cfg.Delivery.RetryMin, cfg.Delivery.RetryMax, cfg.Delivery.NoTLSAfter = 2*time.Second, 10*time.Second, 5*time.Second
 	cfg.Delivery.ConnectTimeout, cfg.Delivery.CommandTimeout, cfg.Delivery.FinalTimeout = 5*time.Second, 5*time.Second, 5*time.Second
 	cfg.Keys.MasterFile = filepath.Join(d.dir, "master.key")
 	return cfg, cfg.Complete()

@@ -143,7 +143,8 @@ func (s *Server) wireDelivery() {
 		Config: deliver.Config{
 			Node: cfg.Hostname, Concurrency: cfg.Delivery.Concurrency, PerDestination: cfg.Delivery.PerDestination,
 			RetryMin: cfg.Delivery.RetryMin, RetryMax: cfg.Delivery.RetryMax, DelayAfter: cfg.Delivery.DelayNoticeAfter,
-			Alone: s.DB.Dialect == db.SQLite, SMTPPort: cfg.Network.SMTPPort,
+			NoTLSAfter: cfg.Delivery.NoTLSAfter,
+			Alone:      s.DB.Dialect == db.SQLite, SMTPPort: cfg.Network.SMTPPort,
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Posture: s.Posture, Clock: s.Clock, Log: s.Log,
 		SMTP:    smtpclient.Deps{RootCAs: s.Roots, Name: cfg.Hostname, Clock: s.Clock, Timeouts: timeouts},

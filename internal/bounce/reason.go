@@ -23,6 +23,12 @@ var wordings = map[string]wording{
 		"Reach the recipient in another way, or ask your mail administrator whether the secure portal may be used for this recipient."},
 	spool.ReasonTLSUnavailable: {"4.7.4", false,
 		"The connection to the recipient's mail system was not private enough for your organization's mail, so nothing was sent over it.", sayAgain},
+	spool.ReasonDANE: {"4.7.5", false, // RFC 5248: cryptographic failure
+		"The recipient's domain says in the DNS which certificate its mail system has, and the mail system did not prove itself by it, so nothing was sent to it.",
+		"Tell the recipient in another way that mail to the domain fails, so that its administrators can put their DANE records right."},
+	spool.ReasonPartner: {"4.7.5", false,
+		"The recipient's mail system did not prove itself in the way that your organization has arranged with its domain, so nothing was sent to it.",
+		"Ask your mail administrator whether the recipient's organization has changed its certificate."},
 	spool.ReasonPolicyRefused: {"5.7.1", false,
 		"Your organization's policy does not allow this message to be sent to this recipient.", sayAdmin},
 	spool.ReasonRejected: {"5.0.0", true,

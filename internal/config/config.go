@@ -125,6 +125,7 @@ type Delivery struct {
 	RetryMax         time.Duration `toml:"retry_max" default:"4h" min:"1ms" max:"48h" doc:"Longest wait between attempts."`
 	DelayNoticeAfter time.Duration `toml:"delay_notice_after" default:"4h" min:"1ms" max:"14d" doc:"When the sender is told that a delivery is late."`
 	ExpireAfter      time.Duration `toml:"expire_after" default:"48h" min:"1ms" max:"14d" doc:"When a delivery is given up and the sender is told."`
+	NoTLSAfter       time.Duration `toml:"no_tls_after" default:"4h" min:"1ms" max:"14d" doc:"How long a delivery looks for a private transport, in three attempts at least, before it fails for want of one."`
 	ConnectTimeout   time.Duration `toml:"connect_timeout" default:"30s" min:"10ms" max:"5m" doc:"Wait for a connection to one address, with its TLS handshake."`
 	CommandTimeout   time.Duration `toml:"command_timeout" default:"5m" min:"10ms" max:"10m" doc:"Wait for the reply to a command (RFC 5321 section 4.5.3.2)."`
 	FinalTimeout     time.Duration `toml:"final_timeout" default:"10m" min:"10ms" max:"30m" doc:"Wait for the reply to the end of a message. Shorter waits make duplicates."`

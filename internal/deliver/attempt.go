@@ -186,23 +186,52 @@ func (j *job) attempt(ctx context.Context) {
 
 // noSeal ends or defers a delivery none of whose seals could be used today.
 func (j *job) noSeal(ctx context.Context) {
-	if j.weak != nil && j.weak.Temporary {
-		reason := spool.ReasonTLSUnavailable
-		if silent(j.weak) {
-			reason = spool.ReasonTimeout
-		}
-		j.deferFor(reason, j.weakAttempt())
-		return
-	}
-	if byPolicy(j.weak) && !j.w.e.Posture.PolicyStands(ctx, j.w.q.domain) {
-		j.deferFor(spool.ReasonTLSUnavailable, j.weakAttempt())
-		return
-	}
-	reason := spool.ReasonNoPrivateChannel
+	verdict := spool.ReasonNoPrivateChannel
 	if j.plan.RequireTLS {
-		reason = spool.ReasonRequireTLS
+		verdict = spool.ReasonRequireTLS
 	}
-	j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: reason, Attempt: j.weakAttempt()})
+	patient, err := j.patient(ctx)
+	switch {
+	case err != nil:
+		j.deferFor(spool.ReasonTemporary, nil)
+	case j.weak != nil && j.weak.Temporary:
+		j.deferFor(weakReason(j.weak), j.weakAttempt())
+	case patient:
+		j.deferUntil(spool.ReasonTLSUnavailable, verdict, j.weakAttempt())
+	default:
+		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: verdict, Attempt: j.weakAttempt()})
+	}
+}
+
+// patient reports whether it is too early to say that there is no transport
+// that is good enough: whoever stands in the way can strip TLS from one attempt
+// and from those that follow soon. What the domain's own MTA-STS policy says is
+// certain at once, unless there is a newer one (RFC 8461 section 5.1).
+func (j *job) patient(ctx context.Context) (bool, error) {
+	if byPolicy(j.weak) {
+		return !j.w.e.Posture.PolicyStands(ctx, j.w.q.domain), nil
+	}
+	var times int
+	var first time.Time
+	err := j.w.e.DB.Read(ctx, j.work.Org, func(tx *db.Tx) (err error) {
+		times, first, err = spool.Weak(tx, j.work.Item.Message, j.work.ID)
+		return err
+	})
+	return times+1 < noTLSTimes || j.began.Sub(first) < j.w.e.NoTLSAfter, err
+}
+
+// weakReason names what a temporary weakness is about.
+func weakReason(w *smtpclient.WeakError) string {
+	switch w.Reason {
+	case smtpclient.WeakDANELookup, smtpclient.WeakDANEFailed:
+		return spool.ReasonDANE
+	case smtpclient.WeakPinFailed, smtpclient.WeakPinHost, smtpclient.WeakNoClientCert:
+		return spool.ReasonPartner
+	}
+	if silent(w) {
+		return spool.ReasonTimeout
+	}
+	return spool.ReasonTLSUnavailable
 }
 
 // byPolicy reports whether MTA-STS alone stood in the way.

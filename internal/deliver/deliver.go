@@ -57,6 +57,7 @@ type Config struct {
 	PerDestination int    // connections to one domain
 	RetryMin       time.Duration
 	RetryMax       time.Duration
+	NoTLSAfter     time.Duration // how long a delivery looks for a private transport before it fails for want of one; 0 for 4 h
 	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
 	Window         int           // deliveries in memory; 0 stands for 20,000
 	Bodies         int64         // octets of bodies kept between acceptance and attempt; 0 for 64 MiB
@@ -99,6 +100,8 @@ const (
 	takeEvery     = time.Second
 	idleFor       = 2 * time.Second // an unused connection is kept this long
 	defaultBodies = 64 << 20
+	defaultNoTLS  = 4 * time.Hour
+	noTLSTimes    = 3               // attempts that must have found no private transport
 	noticeWindow  = 1000            // notices in memory
 	sweepEvery    = time.Minute     // between looks for what nobody works on
 	lastWords     = 5 * time.Second // for outcomes of attempts that Stop broke off
@@ -138,6 +141,9 @@ func New(d Deps) *Engine {
 	}
 	if d.Bodies == 0 {
 		d.Bodies = defaultBodies
+	}
+	if d.NoTLSAfter == 0 {
+		d.NoTLSAfter = defaultNoTLS
 	}
 	if d.Lease == 0 {
 		d.Lease = defaultLease

@@ -71,7 +71,7 @@ func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps
 	}
 	pick := pickup.New(pickup.Deps{DB: d, Custody: h.Custody, Accounts: h.Accounts, Blob: h.Blob, Clock: clock.System{}, Log: logs, PublicURL: "http://localhost"})
 	deps := deliver.Deps{
-		Config: deliver.Config{Node: "test", Concurrency: 100, PerDestination: 10, RetryMin: 300 * time.Millisecond, RetryMax: time.Second,
+		Config: deliver.Config{Node: "test", Concurrency: 100, PerDestination: 10, RetryMin: 300 * time.Millisecond, RetryMax: time.Second, NoTLSAfter: time.Second,
 			Alone: d.Dialect == db.SQLite, SMTPPort: n.SMTPPort},
 		DB: d, Custody: h.Custody, Blob: h.Blob, Posture: known, Clock: clock.System{}, Log: logs,
 		SMTP: smtpclient.Deps{RootCAs: n.CAPool(), Name: "mail.clinic.test", Clock: clock.System{}, Timeouts: smtpclient.Timeouts{

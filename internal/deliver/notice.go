@@ -58,7 +58,7 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 	case errors.Is(lost, errStopping):
 		w.giveBack(work)
 		return
-	case weak != nil && !weak.Temporary:
+	case weak != nil && !weak.Temporary && (byPolicy(weak) || w.e.noticeDone(n)):
 		w.finishNotice(work, n, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNoPrivateChannel})
 		return
 	case weak != nil || lost != nil:
@@ -72,6 +72,12 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 	case ours:
 		w.handNotice(ctx, work, n, known, seal.Report(n.To, floor, n.Text.Reveal()))
 	}
+}
+
+// noticeDone reports whether a notice has looked for a private transport for
+// long enough; see job.patient.
+func (e *Engine) noticeDone(n spool.Notice) bool {
+	return n.Attempts+1 >= noTLSTimes && e.Clock.Now().Sub(n.CreatedAt) >= e.NoTLSAfter
 }
 
 func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice, known way, a *seal.Artifact) {

@@ -176,12 +176,24 @@ func proof(e smtpclient.Evidence) *spool.Evidence {
 
 // deferFor records a temporary failure, unless it is this node that stops.
 func (j *job) deferFor(reason string, a *spool.Attempt) {
+	verdict := ""
+	if reason == spool.ReasonDANE || reason == spool.ReasonPartner {
+		verdict = reason // it says more than that time was up
+	}
+	j.deferUntil(reason, verdict, a)
+}
+
+// deferUntil is deferFor with what the delivery fails by, if anything, when its
+// time is up.
+func (j *job) deferUntil(reason, verdict string, a *spool.Attempt) {
 	if j.w.e.ctx.Err() != nil {
 		j.w.giveBack(j.work)
 		return
 	}
 	o := spool.Outcome{Attempt: a}
-	o.State, o.Reason, o.NextAt = j.retry(reason)
+	if o.State, o.Reason, o.NextAt = j.retry(reason); o.State == spool.Expired && verdict != "" {
+		o.State, o.Reason = spool.Failed, verdict
+	}
 	j.w.finish(j.work, o)
 }
 

@@ -50,46 +50,72 @@ type TLSResult struct {
 }
 
 // tellTLS hands the result of a connection to whoever reports it. A host that
-// was not reached at all tells nothing of its TLS.
-func (e *Engine) tellTLS(ctx context.Context, known posture.Posture, t smtpclient.Target, ev smtpclient.Evidence, err error) {
-	if e.TLSResult == nil {
+// was not reached at all tells nothing of its TLS, and what an organization has
+// arranged with a domain is no matter of that domain's policy.
+func (e *Engine) tellTLS(ctx context.Context, known posture.Posture, mx posture.MX, t smtpclient.Target, ev smtpclient.Evidence, err error) {
+	if e.TLSResult == nil || t.Pin != nil || t.Client != nil {
 		return
 	}
-	result, reason, judged := judge(known, t, ev, err)
-	if !judged {
+	var weak *smtpclient.WeakError
+	if !errors.As(err, &weak) && err != nil && ev.TLSVersion == "" {
 		return
 	}
 	r := TLSResult{At: e.Clock.Now(), Domain: t.Domain, PolicyType: PolicyNone, PolicyDomain: t.Domain,
-		MX: t.Host, ReceivingIP: ev.Addr, SendingIP: ev.Local, Result: result, Reason: reason}
-	if known.STS.Mode != "" || stsResults[known.STS.LastError] != "" {
+		MX: t.Host, ReceivingIP: ev.Addr, SendingIP: ev.Local}
+	announced := stsResults[known.STS.LastError]
+	switch {
+	case t.DANE != nil && (t.DANE.Failed || len(t.DANE.Records) > 0 || known.STS.Mode == ""):
+		r.PolicyType, r.PolicyDomain, r.PolicyString = PolicyTLSA, mx.DANE.Base, mx.DANE.Lines()
+		r.Result, r.Reason = judgeDANE(t.DANE, ev, weak)
+	case known.STS.Mode != "":
 		r.PolicyType, r.PolicyString, r.MXPatterns = PolicySTS, known.STS.Lines(), known.STS.MX
+		r.Result, r.Reason = judgeSTS(known, t.Host, ev, weak)
+	default:
+		if r.Result, r.Reason = judgeTLS(ev, weak); r.Result == "" && announced != "" {
+			r.PolicyType, r.Result, r.Reason = PolicySTS, announced, known.STS.LastError
+		}
 	}
 	e.TLSResult(ctx, r)
 }
 
-// judge names the result of a session. A policy in mode testing is held
-// against it like one that is enforced (RFC 8461 section 5).
-func judge(known posture.Posture, t smtpclient.Target, ev smtpclient.Evidence, err error) (result, reason string, judged bool) {
-	var weak *smtpclient.WeakError
-	if err != nil && !errors.As(err, &weak) && ev.TLSVersion == "" {
-		return "", "", false
+// judgeTLS tells whether there was TLS at all.
+func judgeTLS(ev smtpclient.Evidence, weak *smtpclient.WeakError) (result, reason string) {
+	if weak == nil || ev.TLSVersion != "" {
+		return "", ""
 	}
-	if weak != nil && ev.TLSVersion == "" && weak.Reason != smtpclient.WeakSTSMismatch {
-		return noTLS(weak), weak.Reason, true
-	}
-	if word := stsResults[known.STS.LastError]; word != "" && known.STS.Mode == "" {
-		return word, known.STS.LastError, true
-	}
-	if known.STS.Mode == "" || known.STS.Mode == "none" {
-		return "", "", true
-	}
+	return noTLS(weak), weak.Reason
+}
+
+// judgeDANE names the result under a host's TLSA records (RFC 8460 section
+// 4.3.2.1).
+func judgeDANE(d *smtpclient.DANE, ev smtpclient.Evidence, weak *smtpclient.WeakError) (result, reason string) {
 	switch {
-	case !known.STSMatch(t.Host):
-		return ResultValidation, smtpclient.WeakSTSMismatch, true
+	case d.Failed:
+		return ResultDNSSEC, smtpclient.WeakDANELookup
+	case weak != nil && ev.TLSVersion == "":
+		return judgeTLS(ev, weak)
+	case len(d.Records) == 0:
+		return ResultTLSA, smtpclient.TLSAUnusable
+	case ev.VerifyError == smtpclient.CertNoTLSA:
+		return ResultTLSA, ev.VerifyError
 	case ev.VerifyError != "":
-		return certResult(ev.VerifyError), ev.VerifyError, true
+		return certResult(ev.VerifyError), ev.VerifyError
 	}
-	return "", "", true
+	return "", ""
+}
+
+// judgeSTS names the result under an MTA-STS policy. One in mode testing is
+// held against a host like one that is enforced (RFC 8461 section 5).
+func judgeSTS(known posture.Posture, host string, ev smtpclient.Evidence, weak *smtpclient.WeakError) (result, reason string) {
+	switch {
+	case known.STS.Mode != "none" && !known.STSMatch(host):
+		return ResultValidation, smtpclient.WeakSTSMismatch
+	case weak != nil && ev.TLSVersion == "":
+		return judgeTLS(ev, weak)
+	case known.STS.Mode != "none" && ev.VerifyError != "":
+		return certResult(ev.VerifyError), ev.VerifyError
+	}
+	return "", ""
 }
 
 func noTLS(weak *smtpclient.WeakError) string {

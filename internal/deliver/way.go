@@ -23,7 +23,19 @@ func (e *Engine) way(ctx context.Context, it spool.Item) (way, error) {
 }
 
 func (w *worker) target(known way, mx posture.MX) smtpclient.Target {
-	return smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: w.e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host)}
+	return smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: w.e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host), DANE: daneOf(mx.DANE)}
+}
+
+// daneOf gives the client the records that it may hold a certificate against.
+func daneOf(d *posture.DANE) *smtpclient.DANE {
+	if d == nil {
+		return nil
+	}
+	out := &smtpclient.DANE{Base: d.Base, Names: d.Names, Failed: d.Error != ""}
+	for _, t := range d.Usable() {
+		out.Records = append(out.Records, smtpclient.TLSA(t))
+	}
+	return out
 }
 
 func (w *worker) dial(ctx context.Context, known way, mx posture.MX, floor policy.Grade) (*smtpclient.Conn, error) {
@@ -33,6 +45,6 @@ func (w *worker) dial(ctx context.Context, known way, mx posture.MX, floor polic
 	if err == nil || errors.As(err, &weak) && !weak.Temporary {
 		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)
 	}
-	e.tellTLS(ctx, known.Posture, t, evidence, err)
+	e.tellTLS(ctx, known.Posture, mx, t, evidence, err)
 	return conn, err
 }

@@ -120,6 +120,14 @@ func (d *DANE) Usable() (out []TLSA) {
 	return out
 }
 
+// Lines are the records as zone files have them.
+func (d *DANE) Lines() (out []string) {
+	for _, t := range d.Records {
+		out = append(out, t.String())
+	}
+	return out
+}
+
 // outdated reports whether a usable record of the same kind has a stronger
 // digest; then only that counts (RFC 7671 section 9).
 func (d *DANE) outdated(t TLSA) bool {

@@ -155,6 +155,8 @@ type Item struct {
 const (
 	ReasonNoPrivateChannel = "no_private_channel" // no transport of the recipient's domain is private enough
 	ReasonTLSUnavailable   = "tls_unavailable"    // the same, but it may be better later
+	ReasonDANE             = "dane_failed"        // the TLSA records of the domain's hosts cannot be had or kept
+	ReasonPartner          = "partner_not_proved" // what the organization arranged with the domain cannot be kept
 	ReasonPolicyRefused    = "refused_by_policy"  // a rule refuses it
 	ReasonRejected         = "rejected"           // the peer refused it for good
 	ReasonUserUnknown      = "user_unknown"       // the peer has no such mailbox

@@ -29,6 +29,8 @@ var stateOrder = []spool.State{spool.Held, spool.Scheduled, spool.Ready, spool.S
 var sentences = map[string]string{
 	spool.ReasonNoPrivateChannel: "No transport of the recipient's domain is private enough.",
 	spool.ReasonTLSUnavailable:   "No transport of the recipient's domain was private enough; it is tried again.",
+	spool.ReasonDANE:             "The recipient's domain says in the DNS which certificate its mail server has, and that cannot be verified.",
+	spool.ReasonPartner:          "The recipient's mail server does not prove itself as your organization has arranged with its domain.",
 	spool.ReasonPolicyRefused:    "A rule of your organization's policy refuses it.",
 	spool.ReasonRejected:         "The recipient's mail server refused it for good.",
 	spool.ReasonUserUnknown:      "The recipient's mail server has no such mailbox.",

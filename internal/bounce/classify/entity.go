@@ -18,7 +18,7 @@ const (
 	maxField      = 8 << 10   // octets of one field, folds included
 	maxParts      = 100       // of the whole mail
 	maxDepth      = 8         // of parts in parts, returned messages included
-	maxText       = 128 << 10 // octets of one text part, decoded
+	maxText       = 128 << 10 // octets of all text parts, decoded
 	maxStatus     = 1 << 20   // octets of one status part, decoded
 	maxRecipients = 200
 	maxDiagnostic = 2 << 10

@@ -17,6 +17,7 @@ type material struct {
 	returned fields  // header of the returned message
 	nested   *entity // a returned message that is itself a report
 	parts    int
+	size     int  // of the texts
 	cut      bool // texts end where the returned message begins
 }
 
@@ -47,9 +48,18 @@ func (m *material) walk(e entity, depth int) {
 		strings.HasSuffix(e.media, "rfc822-headers") || e.media == "message/global-headers":
 		m.returns(e)
 	case e.media == "text/html":
-		m.texts = append(m.texts, plain(e.text(maxText)))
+		m.take(e, plain)
 	case strings.HasPrefix(e.media, "text/") || e.media == "application/json":
-		m.texts = append(m.texts, e.text(maxText))
+		m.take(e, func(s string) string { return s })
+	}
+}
+
+// take keeps a text, as long as there is room.
+func (m *material) take(e entity, clean func(string) string) {
+	if room := maxText - m.size; room > 0 {
+		t := clean(e.text(room))
+		m.size += len(t)
+		m.texts = append(m.texts, t)
 	}
 }
 
@@ -57,7 +67,7 @@ func (m *material) multipart(e entity, depth int) {
 	parts := e.parts(maxParts - m.parts)
 	if len(parts) == 0 {
 		// The boundary is missing or never comes: it is read as one text.
-		m.texts = append(m.texts, entity{header: e.header, body: e.body}.text(maxText))
+		m.take(entity{header: e.header, body: e.body}, func(s string) string { return s })
 		return
 	}
 	if e.media == "multipart/alternative" {

@@ -17,10 +17,9 @@ type wording struct {
 const near = 60
 
 var (
-	// What would be taken for words: addresses, paths of links and the numbers
-	// that begin each line of a reply.
-	addressPattern = regexp.MustCompile(`[\p{L}\p{N}!#$%&'*+/=?^_{|}~.\-]{1,100}@[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)*`)
-	linkPattern    = regexp.MustCompile(`(?i)https?://([^/\s<>"?]+)[^\s<>"]*`)
+	// What would be taken for words: paths of links and the numbers that begin
+	// each line of a reply.
+	linkPattern = regexp.MustCompile(`(?i)https?://([^/\s<>"?]+)[^\s<>"]*`)
 	// "mail.example.org does not exist" names no mailbox.
 	hostPhrase    = regexp.MustCompile(`(?i)(^|[\s(\[])[a-z0-9-]+(?:\.[a-z0-9-]+)+\.? ((?:does not|doesn't) exist|not found|is unknown)`)
 	numberPattern = regexp.MustCompile(`\b[245][0-7][0-9]-(?:[245]\.[0-9]{1,3}\.[0-9]{1,3})?`)
@@ -32,7 +31,7 @@ var (
 func normal(s string) string {
 	s = numberPattern.ReplaceAllString(s, " ")
 	s = linkPattern.ReplaceAllString(s, " $1 ")
-	s = addressPattern.ReplaceAllString(s, " @ ")
+	s = hideAddresses(s)
 	s = hostPhrase.ReplaceAllString(s, "${1}domain $2")
 	var b strings.Builder
 	b.Grow(len(s) + 2)

@@ -22,19 +22,10 @@ type telling struct {
 var (
 	// A line names a recipient where its address stands in front, behind no
 	// more than marks, the numbers of a reply or a label.
-	nameLine  = regexp.MustCompile(`^(?:\s|[>*•·-]|<<<)*(?:[45]\d\d[ -](?:[45]\.\d+\.\d+\s+)?)?(?:([^:@<>]{0,70}?)[:=]\s*)?(?:smtp[:;]|rfc822;\s*)?["'<(\[{]{0,3}(` + addressPattern.String() + `)`)
+	nameLine  = regexp.MustCompile(`^(?:\s|[>*•·-]|<<<)*(?:[45]\d\d[ -](?:[45]\.\d+\.\d+\s+)?)?(?:([^:@<>]{0,70}?)[:=]\s*)?(?:smtp[:;]|rfc822;\s*)?["'<(\[{]{0,3}([^\s<>"()\[\]:;,@]{1,100}@[^\s<>"()\[\]:;,@]{1,255})`)
 	notWhom   = regexp.MustCompile(`(?i)^\W*((e-?mail )?from|sender|mail from|return|envelope-from|reply|message-id|contact|postmaster|support|help|cc|subject|date|sent|received|on behalf|by|reporting|questions?|please|hello|hi|dear|id)\b`)
 	replyLine = regexp.MustCompile(`(?i)^(\s|[>*])*(<<<\s*)?[45]\d\d[ -]|rcpt to|\b5\d\d \d?\.?|said:`)
 )
-
-func addressesIn(s string) (out []string) {
-	for _, a := range addressPattern.FindAllString(cutText(s, 64<<10), 4*maxRecipients) {
-		if _, ok := anAddress(a); ok && !slices.Contains(out, a) && len(out) < maxRecipients {
-			out = append(out, a)
-		}
-	}
-	return out
-}
 
 // telling finds the recipients in the text, from the surest place down.
 func (m *material) telling() *telling {
@@ -55,8 +46,8 @@ func (m *material) telling() *telling {
 	}{{nameOf, foreign}, {repliedTo, foreign}, {toOf, foreign}, {nameOf, any}} {
 		for i, line := range t.lines {
 			for _, a := range look.find(line) {
-				if look.of(a) && len(t.names) < maxRecipients {
-					t.names = append(t.names, named{a, i})
+				if look.of(a) {
+					t.name(a, i)
 				}
 			}
 		}
@@ -66,6 +57,13 @@ func (m *material) telling() *telling {
 	}
 	m.fallback(t)
 	return t
+}
+
+// name takes a recipient where it is named first.
+func (t *telling) name(address string, line int) {
+	if len(t.names) < maxRecipients && !slices.ContainsFunc(t.names, func(n named) bool { return strings.EqualFold(n.address, address) }) {
+		t.names = append(t.names, named{address, line})
+	}
 }
 
 // fallback asks whom the returned message was for, and then any address of
@@ -97,11 +95,14 @@ func nameOf(line string) []string { return nameIn(line, false) }
 func toOf(line string) []string { return nameIn(line, true) }
 
 func nameIn(line string, to bool) []string {
+	if strings.IndexByte(line, '@') < 0 {
+		return nil
+	}
 	match := nameLine.FindStringSubmatch(cutText(line, 500))
 	if match == nil || strings.EqualFold(match[1], "to") != to || notWhom.MatchString(match[1]) || notWhom.MatchString(line) {
 		return nil
 	}
-	return []string{match[2]}
+	return addressesIn(match[2])
 }
 
 func repliedTo(line string) []string {
@@ -188,7 +189,7 @@ func (t *telling) below(n named) string {
 			end = o.line
 		}
 	}
-	return strings.Join(t.lines[n.line:end], "\n")
+	return join(t.lines[n.line:end])
 }
 
 // paragraph gives the first lines of a text up to an empty one, of which it
@@ -218,7 +219,18 @@ func (t *telling) mentions(address string) string {
 	return strings.Join(out, "\n")
 }
 
-func (t *telling) whole() string { return strings.Join(t.lines, "\n") }
+func (t *telling) whole() string { return join(t.lines) }
+
+// join gives as many lines as are judged.
+func join(lines []string) string {
+	size := 0
+	for i, l := range lines {
+		if size += len(l) + 1; size > 8<<10 {
+			return strings.Join(lines[:i+1], "\n")
+		}
+	}
+	return strings.Join(lines, "\n")
+}
 
 // about gives what the text for people says of one recipient of several, or
 // all of it.

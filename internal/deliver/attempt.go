@@ -248,7 +248,7 @@ func (j *job) tryTLS(ctx context.Context) (used bool) {
 	if !j.connect(ctx, floor) {
 		return j.weak == nil
 	}
-	body, err := j.signedBody(ctx)
+	body, err := j.tlsBody(ctx)
 	if err != nil {
 		if j.w.e.ctx.Err() == nil {
 			j.w.e.Log.Error("a message could not be signed", "delivery", j.work.ID, "error", err)
@@ -284,6 +284,9 @@ func (j *job) tryPortal(ctx context.Context) (used bool) {
 		To: j.work.Delivery.Recipient, OrgName: name, FromDomain: pickup.SenderDomain(*j.work.Message), Link: link.URL,
 		ExpiresAt: link.ExpiresAt, Date: e.Clock.Now(),
 	}, j.plan.NoticeFloor)
+	if err == nil {
+		notice, err = e.signedForDomain(ctx, j.work.Org, notice, []string{pickup.SenderDomain(*j.work.Message)})
+	}
 	if err != nil {
 		e.Log.Error("a notice could not be written", "delivery", j.work.ID, "error", err)
 		j.deferFor(spool.ReasonTemporary, nil)

@@ -39,6 +39,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/dkim"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/keyring"
@@ -85,6 +86,9 @@ type Deps struct {
 	// Signer gives the keys that mail of an address is signed with. nil: nobody
 	// has any.
 	Signer func(ctx context.Context, org id.ID, sender mail.Address) (identity.Signing, error)
+	// DKIM gives what signs for a domain of an organization. nil: mail goes
+	// without signatures of domains.
+	DKIM func(ctx context.Context, org id.ID, domain string) ([]dkim.Signer, error)
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
 	// TLSResult is told of each TLS session with a mail host, and of each that
@@ -112,7 +116,8 @@ type Engine struct {
 	Deps
 	lease   *lease
 	batches shared[method, batch]
-	signed  shared[id.ID, seal.Body] // messages with their sender's signature
+	signed  shared[stamp, seal.Body]             // messages with their sender's signature
+	stamps  shared[stamp, *seal.DomainSignature] // of the other messages
 
 	mu      sync.Mutex
 	queues  map[string]*queue  // by recipient domain
@@ -154,9 +159,13 @@ func New(d Deps) *Engine {
 	if d.Signer == nil {
 		d.Signer = func(context.Context, id.ID, mail.Address) (identity.Signing, error) { return identity.Signing{}, nil }
 	}
+	if d.DKIM == nil {
+		d.DKIM = func(context.Context, id.ID, string) ([]dkim.Signer, error) { return nil, nil }
+	}
 	return &Engine{
 		batches: shared[method, batch]{limit: batchMemory, bytes: func(b batch) int64 { return b.Bytes() }},
-		signed:  shared[id.ID, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
+		signed:  shared[stamp, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
+		stamps:  shared[stamp, *seal.DomainSignature]{limit: stampMemory, bytes: (*seal.DomainSignature).Bytes},
 		Deps:    d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
 		slots: make(chan struct{}, d.Concurrency), express: make(chan struct{}, d.Concurrency),
 		wake: make(chan struct{}, 1), drain: make(chan struct{}),

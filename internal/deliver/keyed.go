@@ -69,6 +69,9 @@ func (j *job) tryKey(ctx context.Context, s policy.Seal) (used bool) {
 		return j.weak == nil
 	}
 	a, p, err := j.sealToKey(ctx, s)
+	if err == nil {
+		a, err = j.w.e.signedForDomain(ctx, j.work.Org, a, j.domains())
+	}
 	switch {
 	case refused(err):
 		j.passedOver = append(j.passedOver, fault.From(err).Text)
@@ -174,23 +177,17 @@ func (e *Engine) signerOf(ctx context.Context, work spool.Work) (identity.Signin
 	return e.Signer(ctx, work.Org, from[0].Address)
 }
 
-// signedBody is the message for tls, with the sender's signature where the
-// policy wants it on all mail and the sender has a key.
-func (j *job) signedBody(ctx context.Context) (seal.Body, error) {
-	e, work := j.w.e, j.work
-	if j.doc.Sign != policy.SignAll {
+// signedBody is the message with its sender's own signature, if the sender has
+// a key.
+func (e *Engine) signedBody(ctx context.Context, work spool.Work) (seal.Body, error) {
+	signer, err := e.signerOf(ctx, work)
+	if err != nil || signer.PGP == nil && signer.SMIME == nil {
+		return e.body(work), err
+	}
+	body, err := seal.SignedBody(ctx, e.body(work), signer.PGP, signer.SMIME, e.Clock.Now())
+	if refused(err) || errors.Is(err, mail.ErrNotSevenBit) { // a signature is no reason to keep the message back
+		e.Log.Warn("a message by tls goes without its sender's signature", "message", work.Item.Message, "error", err)
 		return e.body(work), nil
 	}
-	return e.signed.get(ctx, work.Item.Message, func() (seal.Body, error) {
-		signer, err := e.signerOf(ctx, work)
-		if err != nil || signer.PGP == nil && signer.SMIME == nil {
-			return e.body(work), err
-		}
-		body, err := seal.SignedBody(ctx, e.body(work), signer.PGP, signer.SMIME, e.Clock.Now())
-		if refused(err) || errors.Is(err, mail.ErrNotSevenBit) { // a signature is no reason to keep the message back
-			e.Log.Warn("a message by tls goes without its sender's signature", "message", work.Item.Message, "error", err)
-			return e.body(work), nil
-		}
-		return body, err
-	})
+	return body, err
 }

@@ -65,12 +65,19 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 		w.noticeLater(work, n, spool.ReasonUnreachable)
 		return
 	}
+	text := n.Text.Reveal()
+	a, err := w.e.signedForDomain(ctx, work.Org, seal.Report(n.To, floor, text), fromDomains(text))
+	if err != nil {
+		w.e.Log.Warn("a notice could not be signed; it is tried again", "notice", work.ID, "error", err)
+		w.noticeLater(work, n, spool.ReasonTemporary)
+		return
+	}
 	ours, err := w.start(work, func(tx *db.Tx) (bool, error) { return spool.StartNotice(tx, work.Item, work.Run) })
 	switch {
 	case err != nil:
 		w.giveBack(work)
 	case ours:
-		w.handNotice(ctx, work, n, known, seal.Report(n.To, floor, n.Text.Reveal()))
+		w.handNotice(ctx, work, n, known, a)
 	}
 }
 

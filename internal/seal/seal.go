@@ -16,6 +16,8 @@
 //     as a shorter message.
 //   - An artifact is a stream over what is stored encrypted. It is never
 //     stored itself.
+//   - A signature for the domain (DKIM) covers the octets that leave, in the
+//     form in which they leave: nothing is changed behind it.
 //   - Notices and codes are fixed texts: no subject, no content, no local part
 //     but the recipient's own address in To. They are never planned.
 //   - What is opened is told apart by what covers it, part by part; no two
@@ -42,6 +44,9 @@ type Body struct {
 	EightBit bool  // has octets above 127 (RFC 6152)
 	UTF8     bool  // has non-ASCII header fields (RFC 6532)
 	Open     func(context.Context) (io.ReadCloser, error)
+
+	unsigned  *Body            // without the signature on top
+	signature *DomainSignature // nil for none
 }
 
 // Artifact is sealed mail for one recipient. Only this package fills one in.
@@ -81,25 +86,28 @@ func (a *Artifact) Open(ctx context.Context) (io.ReadCloser, error) { return a.b
 
 // OpenSevenBit gives the bytes with every 8-bit part re-encoded, for a peer
 // without 8BITMIME (RFC 6152 section 3). It fails where the MIME structure
-// does not parse.
+// does not parse. What is signed for its domain is signed in this form.
 func (a *Artifact) OpenSevenBit(ctx context.Context) (io.ReadCloser, error) {
-	r, err := a.body.Open(ctx)
+	return a.body.sevenBitForm(ctx)
+}
+
+// converted opens the message re-encoded: what to close, the header with its
+// empty line, and the body.
+func (b Body) converted(ctx context.Context) (io.Closer, []byte, io.Reader, error) {
+	r, err := b.Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	buffered := bufio.NewReader(r)
 	h, err := mail.ParseHeader(buffered)
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, nil, nil, errors.Join(err, r.Close())
 	}
-	h, body, err := mail.ToSevenBit(h, buffered, a.body.Size)
+	h, body, err := mail.ToSevenBit(h, buffered, b.Size)
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, nil, nil, errors.Join(err, r.Close())
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(h.Bytes()), body), r}, nil
+	return r, h.Bytes(), body, nil
 }
 
 // TLS seals by enforced transport: the message as it was accepted, over

@@ -36,6 +36,7 @@ type cli struct {
 	Keys     keysCmd     `cmd:"" group:"setup" help:"Make, list and rotate the keys of this installation."`
 	Org      orgCmd      `cmd:"" group:"setup" help:"Create, limit and destroy organizations."`
 	Domain   domainCmd   `cmd:"" group:"setup" help:"Prove sender domains; look at what a recipient's domain can do."`
+	DKIM     dkimCmd     `cmd:"" name:"dkim" group:"setup" help:"Keys that sign for sender domains, and the DNS records they need."`
 	APIKey   apikeyCmd   `cmd:"" name:"apikey" group:"setup" help:"Issue and revoke keys for the API and for SMTP."`
 	Identity identityCmd `cmd:"" group:"setup" help:"Keys of the organization's own addresses, which sign and open mail."`
 	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`

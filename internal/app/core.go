@@ -29,11 +29,13 @@ import (
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/dkim"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/posture"
+	"github.com/sealpost/sealpost/internal/resolve"
 )
 
 // Core is what every command needs.
@@ -53,6 +55,8 @@ type Core struct {
 	Certs      *certs.Judge
 	Keyring    *keyring.Keyring
 	Identities *identity.Service
+	Resolver   *resolve.Resolver
+	DKIM       *dkim.Service
 }
 
 // Options are what a Core takes from its surroundings.

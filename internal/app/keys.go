@@ -23,6 +23,7 @@ func (c *Core) openKeys() error {
 	if err != nil {
 		return err
 	}
+	c.Resolver = resolver
 	outside := fetch.New(fetch.Deps{Resolver: resolver, Roots: c.Roots, Clock: c.Clock, AnyAddress: net.Replaced(), HTTPSPort: net.HTTPSPort})
 	roots := c.Roots
 	if rings.SMIMECAFile != "" {
@@ -45,6 +46,7 @@ func (c *Core) openKeys() error {
 	}
 	c.Keyring = keyring.New(keyring.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Log: c.Log, Certs: c.Certs,
 		Discover: sources.Ask, Standing: sources.Standing, Sources: sources.Names()})
+	c.openDKIM()
 	c.Identities = identity.New(identity.Deps{DB: c.DB, Custody: c.Custody, Accounts: c.Accounts, Clock: c.Clock, Log: c.Log})
 	return nil
 }

@@ -151,6 +151,7 @@ func (s *Server) wireDelivery() {
 		Policy:  func(ctx context.Context, org id.ID) (policy.Document, int64, error) { return s.door.PolicyOf(ctx, org) },
 		Keys:    s.Keyring.Find,
 		Signer:  s.Identities.Signer,
+		DKIM:    s.DKIM.Signers,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -219,6 +220,9 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
 	} {
+		s.jobs.Add(t)
+	}
+	for _, t := range s.dkimJobs() {
 		s.jobs.Add(t)
 	}
 	return s.jobs.Start(ctx)

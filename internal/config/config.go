@@ -42,6 +42,7 @@ type Config struct {
 	Limits   Limits   `toml:"limits" doc:"What is accepted."`
 	Network  Network  `toml:"network" doc:"How the outside is reached. Leave it alone except for tests and unusual networks."`
 	Delivery Delivery `toml:"delivery" doc:"How mail leaves."`
+	DKIM     DKIM     `toml:"dkim" doc:"Keys that sign for sender domains."`
 	Keyring  Keyring  `toml:"keyring" doc:"Where keys and certificates of recipients are looked for."`
 	Portal   Portal   `toml:"portal" doc:"How long recipients have."`
 	Ledger   Ledger   `toml:"ledger" doc:"How often the ledger is sealed by a signed checkpoint, whichever comes first."`
@@ -129,6 +130,12 @@ type Delivery struct {
 	ConnectTimeout   time.Duration `toml:"connect_timeout" default:"30s" min:"10ms" max:"5m" doc:"Wait for a connection to one address, with its TLS handshake."`
 	CommandTimeout   time.Duration `toml:"command_timeout" default:"5m" min:"10ms" max:"10m" doc:"Wait for the reply to a command (RFC 5321 section 4.5.3.2)."`
 	FinalTimeout     time.Duration `toml:"final_timeout" default:"10m" min:"10ms" max:"30m" doc:"Wait for the reply to the end of a message. Shorter waits make duplicates."`
+}
+
+// DKIM is the section of that name.
+type DKIM struct {
+	RotateAfter time.Duration `toml:"rotate_after" default:"180d" min:"0s" max:"1000d" doc:"Age at which a key gets a successor, which signs once the DNS shows its record; 0s turns it off."`
+	Overlap     time.Duration `toml:"overlap" default:"7d" min:"1d" max:"90d" doc:"How long the record of a key must stay that signs no more, for mail that is verified late."`
 }
 
 // Keyring is the section of that name.

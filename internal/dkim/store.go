@@ -173,3 +173,13 @@ type keyFact struct {
 func (k Key) fact(t ledger.Type, at time.Time) ledger.Fact {
 	return ledger.Fact{Type: t, At: at, Data: keyFact{k.Domain, k.Selector, string(k.Algorithm)}}
 }
+
+// Find gives one key.
+func (s *Service) Find(ctx context.Context, org id.ID, domain, selector string) (k Key, err error) {
+	err = s.d.DB.Read(ctx, org, func(tx *db.Tx) error {
+		r, err := find(tx, domain, selector)
+		k = r.Key
+		return err
+	})
+	return k, err
+}

@@ -42,6 +42,7 @@ type cli struct {
 	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`
 	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
+	Doctor  doctorCmd  `cmd:"" group:"operate" help:"Look at this installation and its surroundings, and say what is wrong and what to do."`
 	Open    openCmd    `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
 	Queue   queueCmd   `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
 	Ledger  ledgerCmd  `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`

@@ -40,12 +40,14 @@ type zone struct {
 }
 
 func newZone(ttl uint32) *zone {
+	// The root is signed, as the real one is, and no zone below it.
+	root := &dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: ttl}, Ns: "a.root.example."}
 	return &zone{
 		ttl:     ttl,
-		records: map[string]map[uint16][]dns.RR{},
+		records: map[string]map[uint16][]dns.RR{".": {dns.TypeNS: {root}}},
 		faults:  map[string]DNSFault{},
 		queries: map[string]int{},
-		secure:  map[string]bool{},
+		secure:  map[string]bool{".": true},
 	}
 }
 

@@ -19,7 +19,7 @@ var bands = [][]string{
 		"dmarc", "verdict", "tlsrpt", "zone", "submit", "inbound", "deliver/smtpclient", "deliver", "retain"},
 	{"template", "contact", "consent", "segment", "campaign", "journey", "form", "text", "inbox", "report", "webhook", "comply"},
 	{"web", "web/api", "web/compat", "web/portal", "web/console", "web/smtpin"},
-	{"app"},
+	{"doctor", "app"},
 }
 
 const featureBand = 4

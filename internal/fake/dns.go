@@ -112,6 +112,19 @@ func (n *Internet) SetA(name string, addrs ...netip.Addr) {
 	n.zone.set(name, dns.TypeA, rrs)
 }
 
+// SetPTR makes name the name of an address; an empty name removes it.
+func (n *Internet) SetPTR(addr netip.Addr, name string) {
+	reverse, err := dns.ReverseAddr(addr.String())
+	if err != nil {
+		return // there is no such address
+	}
+	var rrs []dns.RR
+	if name != "" {
+		rrs = append(rrs, &dns.PTR{Hdr: n.zone.header(reverse, dns.TypePTR), Ptr: canonical(name)})
+	}
+	n.zone.set(reverse, dns.TypePTR, rrs)
+}
+
 // SetCNAME makes name an alias of target; an empty target removes it.
 func (n *Internet) SetCNAME(name, target string) {
 	if target == "" {

@@ -55,6 +55,10 @@ const (
 	DomainVerified Type = "domain.verified"
 	DomainRemoved  Type = "domain.removed"
 
+	DomainBypassSeen Type = "domain.bypass_seen"
+	TLSReportSent    Type = "tlsreport.sent"
+	TLSReportFailed  Type = "tlsreport.failed"
+
 	DomainReturnPath    Type = "domain.return_path"
 	DomainReturnPathOff Type = "domain.return_path_off"
 
@@ -114,6 +118,7 @@ var types = map[Type]bool{
 	NoticeSent: true, NoticeFailed: true,
 	OrgCreated: true, OrgLimited: true, OrgDestroyed: true,
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
+	DomainBypassSeen: true, TLSReportSent: true, TLSReportFailed: true,
 	DomainReturnPath: true, DomainReturnPathOff: true,
 	SuppressAdded: true, SuppressRemoved: true, SuppressAllowed: true, SuppressImported: true,
 	APIKeyCreated: true, APIKeyRevoked: true,

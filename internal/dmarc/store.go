@@ -1,0 +1,281 @@
+package dmarc
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/dmarc/parcel"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/resolve"
+)
+
+// Deps are what Reports work with.
+type Deps struct {
+	DB       *db.DB
+	Clock    clock.Clock
+	Resolver *resolve.Resolver // names of hosts, for summaries; nil: none are looked up
+	Accounts *account.Accounts
+	// Known are the hosts that an organization's mail leaves from as it should:
+	// ours, and others that it names.
+	Known func(org id.ID) []Known
+}
+
+// Known is a network that mail of an organization leaves from as it should.
+type Known struct {
+	Name    string
+	Network netip.Prefix
+}
+
+// Reports keeps what receivers report to organizations.
+type Reports struct{ Deps }
+
+// NewReports gives the store.
+func NewReports(d Deps) *Reports {
+	if d.Known == nil {
+		d.Known = func(id.ID) []Known { return nil }
+	}
+	return &Reports{d}
+}
+
+// Receipt says what became of a report that came in.
+type Receipt struct {
+	Kind     string // "aggregate" or "failure"
+	Reporter string
+	Domain   string
+	Messages int64
+	Again    bool // it was there already
+	Bypasses int  // sources that the ledger was told of
+}
+
+const day = 24 * time.Hour
+
+// maxFacts bounds what one report adds to the ledger: somebody who forges a
+// domain from many hosts must not fill it. Summaries count all of them.
+const maxFacts = 200
+
+// Receive reads a report of any kind for an organization and keeps it.
+func (s *Reports) Receive(ctx context.Context, org id.ID, r io.Reader) (Receipt, error) {
+	pieces, err := parcel.Open(r)
+	if err != nil {
+		return Receipt{}, err
+	}
+	a, err := aggregateIn(pieces)
+	if err == nil {
+		return s.Add(ctx, org, a)
+	}
+	if f, bad := failureIn(pieces); bad == nil {
+		return s.AddFailure(ctx, org, f)
+	}
+	return Receipt{}, err
+}
+
+// owned is the organization's verified domain that a name is or lies below; a
+// name outside of all of them is "".
+func (s *Reports) owned(ctx context.Context, org id.ID) (func(name string) string, error) {
+	all, err := s.Accounts.Domains(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	own := map[string]bool{}
+	for _, d := range all {
+		own[d.Name] = !d.VerifiedAt.IsZero()
+	}
+	return func(name string) string {
+		for name != "" {
+			if own[name] {
+				return name
+			}
+			_, name, _ = strings.Cut(name, ".")
+		}
+		return ""
+	}, nil
+}
+
+var notOurs = fault.New(fault.Denied, "not_our_domain",
+	"The report is about a domain that the organization has not verified. \"sealpost domain list\" shows those it has.")
+
+// Add keeps an aggregate report. The same report again changes nothing.
+func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate) (Receipt, error) {
+	out := Receipt{Kind: "aggregate", Reporter: a.Org, Domain: a.Domain, Messages: a.Messages()}
+	owned, err := s.owned(ctx, org)
+	if err != nil {
+		return out, err
+	}
+	if owned(a.Domain) == "" {
+		return out, notOurs
+	}
+	seen := s.bypasses(org, a, owned)
+	report, now := id.New(), s.Clock.Now()
+	err = s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+		out.Again, out.Bypasses = false, 0
+		n, err := tx.Exec(`INSERT INTO dmarc_reports (id, org_id, reporter, report_id, domain, asked, begin_at, end_at, received_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (org_id, reporter, report_id, domain, begin_at, end_at) DO NOTHING`,
+			report, org, a.Org, a.ID, a.Domain, string(a.Asked), clock.Micros(a.Begin), clock.Micros(a.End), clock.Micros(now))
+		if err != nil || n == 0 {
+			out.Again = n == 0
+			return err
+		}
+		if err := insertRows(tx, report, a); err != nil {
+			return err
+		}
+		out.Bypasses, err = tellBypasses(tx, seen, now)
+		return err
+	})
+	return out, err
+}
+
+// wireAuths is how results are written into a row.
+type wireAuths struct {
+	DKIM []Auth `json:"dkim,omitempty"`
+	SPF  []Auth `json:"spf,omitempty"`
+}
+
+func insertRows(tx *db.Tx, report id.ID, a *Aggregate) error {
+	for i, r := range a.Rows {
+		auth, err := json.Marshal(wireAuths{r.DKIM, r.SPF})
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`INSERT INTO dmarc_rows (report, n, org_id, source, messages, disposition, dkim, spf, header_from, envelope_from, auth)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, report, i, tx.Org(), r.Source.String(), r.Count, string(r.Disposition),
+			flag(r.DKIMAligned), flag(r.SPFAligned), r.HeaderFrom, r.Envelope, string(auth)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// bypass is mail of a domain of ours from a host that is not.
+type bypass struct {
+	domain, source string
+	day            time.Time
+	fact           bypassFact
+}
+
+// bypassFact is the clear part of domain.bypass_seen.
+type bypassFact struct {
+	Domain   string `json:"domain"`
+	Source   string `json:"source"`
+	Day      string `json:"day"`
+	Messages int64  `json:"messages"`
+	Passed   int64  `json:"passed"` // DMARC: receivers take them for genuine
+	Reporter string `json:"reporter"`
+}
+
+// bypasses finds the sources of a report that are not known, the ones with
+// mail that passes first. Where nothing is known, nothing can be told apart.
+func (s *Reports) bypasses(org id.ID, a *Aggregate, owned func(string) string) []bypass {
+	known := s.Known(org)
+	if len(known) == 0 {
+		return nil
+	}
+	at := map[[2]string]int{}
+	var out []bypass
+	for _, r := range a.Rows {
+		domain := owned(r.HeaderFrom)
+		if domain == "" {
+			domain = owned(a.Domain)
+		}
+		if nameOf(known, r.Source) != "" || r.Count == 0 {
+			continue
+		}
+		key := [2]string{domain, r.Source.String()}
+		i, again := at[key]
+		if !again {
+			i, at[key] = len(out), len(out)
+			from := a.Begin.Truncate(day)
+			out = append(out, bypass{domain, key[1], from, bypassFact{Domain: domain, Source: key[1], Day: from.Format(time.DateOnly), Reporter: a.Org}})
+		}
+		out[i].fact.Messages += r.Count
+		if r.Pass() {
+			out[i].fact.Passed += r.Count
+		}
+	}
+	sortBypasses(out)
+	return out[:min(len(out), maxFacts)]
+}
+
+func tellBypasses(tx *db.Tx, seen []bypass, now time.Time) (told int, err error) {
+	for _, b := range seen {
+		n, err := tx.Exec(`INSERT INTO dmarc_bypasses (org_id, domain, source, day) VALUES (?, ?, ?, ?)
+			ON CONFLICT (org_id, domain, source, day) DO NOTHING`, tx.Org(), b.domain, b.source, clock.Micros(b.day))
+		if err != nil {
+			return told, err
+		}
+		if n == 0 {
+			continue
+		}
+		told++
+		if err := ledger.Append(tx, ledger.Fact{Type: ledger.DomainBypassSeen, At: now, Data: b.fact}); err != nil {
+			return told, err
+		}
+	}
+	return told, nil
+}
+
+// nameOf is the name of the network that a host is in, or "".
+func nameOf(known []Known, host netip.Addr) string {
+	for _, k := range known {
+		if k.Network.Contains(host.Unmap()) {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+// AddFailure counts a failure report.
+func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receipt, error) {
+	out := Receipt{Kind: "failure", Domain: f.Domain, Messages: f.Incidents}
+	owned, err := s.owned(ctx, org)
+	if err != nil {
+		return out, err
+	}
+	if owned(f.Domain) == "" {
+		return out, notOurs
+	}
+	at := f.At
+	if now := s.Clock.Now(); at.IsZero() || at.After(now) {
+		at = now
+	}
+	err = s.DB.Write(ctx, org, func(tx *db.Tx) error {
+		_, err := tx.Exec(`INSERT INTO dmarc_failures (org_id, domain, day, source, incidents) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (org_id, domain, day, source) DO UPDATE SET incidents = dmarc_failures.incidents + excluded.incidents`,
+			org, owned(f.Domain), clock.Micros(at.Truncate(day)), f.Source.String(), f.Incidents)
+		return err
+	})
+	return out, err
+}
+
+// Forget drops what is older than age, of all organizations.
+func (s *Reports) Forget(ctx context.Context, age time.Duration) error {
+	before := clock.Micros(s.Clock.Now().Add(-age))
+	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+		for _, text := range []string{
+			"DELETE FROM dmarc_rows WHERE report IN (SELECT id FROM dmarc_reports WHERE end_at < ?)",
+			"DELETE FROM dmarc_reports WHERE end_at < ?",
+			"DELETE FROM dmarc_failures WHERE day < ?",
+			"DELETE FROM dmarc_bypasses WHERE day < ?",
+		} {
+			if _, err := tx.Exec(text, before); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -55,6 +55,7 @@ func (l *loader) check() {
 	}
 	l.checkListeners()
 	l.checkSources()
+	l.checkPools()
 	l.checkRest()
 }
 

@@ -46,6 +46,9 @@ type Config struct {
 	Keyring  Keyring  `toml:"keyring" doc:"Where keys and certificates of recipients are looked for."`
 	Portal   Portal   `toml:"portal" doc:"How long recipients have."`
 	Ledger   Ledger   `toml:"ledger" doc:"How often the ledger is sealed by a signed checkpoint, whichever comes first."`
+
+	Reputation Reputation `toml:"reputation" doc:"How the standing of the pools' addresses is looked after. See docs/deliverability.md."`
+	Pool       []Pool     `toml:"pool" doc:"Where mail leaves from: addresses of this machine, for some organizations or streams. Mail that no pool is for leaves from the pool default, which is there without being written: the system's address and this machine's host name. See docs/deliverability.md."`
 }
 
 // Log is the section of that name.
@@ -121,7 +124,8 @@ func (n Network) Replaced() bool {
 // Delivery is the section of that name.
 type Delivery struct {
 	Concurrency      int           `toml:"concurrency" default:"200" min:"1" max:"10000" doc:"Most connections to other mail servers."`
-	PerDestination   int           `toml:"per_destination" default:"20" min:"1" max:"1000" doc:"Most connections to one destination."`
+	PerDestination   int           `toml:"per_destination" default:"20" min:"1" max:"1000" doc:"Most connections to one destination that no shaping rule names."`
+	ShapingFile      string        `toml:"shaping_file" example:"/etc/sealpost/shaping.toml" doc:"Rules of your own for how much a destination gets at once, laid over those of \"sealpost shaping show\"."`
 	RetryMin         time.Duration `toml:"retry_min" default:"5m" min:"1ms" max:"24h" doc:"Wait before the second attempt; it grows from one to the next."`
 	RetryMax         time.Duration `toml:"retry_max" default:"4h" min:"1ms" max:"48h" doc:"Longest wait between attempts."`
 	DelayNoticeAfter time.Duration `toml:"delay_notice_after" default:"4h" min:"1ms" max:"14d" doc:"When the sender is told that a delivery is late."`

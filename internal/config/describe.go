@@ -39,6 +39,7 @@ func Describe() string {
 		describeFields(&out, fieldsOf(root.Field(i), name))
 		describeTables(&out, root.Field(i), name)
 	}
+	describeTables(&out, root, "")
 	return out.String()
 }
 
@@ -128,6 +129,7 @@ func (c *Config) Show() string {
 		}
 		showTables(&out, root.Field(i), name)
 	}
+	showTables(&out, root, "")
 	return out.String()
 }
 
@@ -165,6 +167,12 @@ func render(v reflect.Value) string {
 			items[i] = p.String()
 		}
 		return list(items)
+	case []int:
+		items := make([]string, len(x))
+		for i, n := range x {
+			items[i] = strconv.Itoa(n)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
 	case bool:
 		return strconv.FormatBool(x)
 	case int:

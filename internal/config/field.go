@@ -35,6 +35,7 @@ var (
 	sizeType     = reflect.TypeFor[Size]()
 	durationType = reflect.TypeFor[time.Duration]()
 	listType     = reflect.TypeFor[[]string]()
+	numbersType  = reflect.TypeFor[[]int]()
 	prefixesType = reflect.TypeFor[[]netip.Prefix]()
 )
 
@@ -94,6 +95,16 @@ func (f field) setText(text string) error {
 		return f.set(items)
 	case sizeType, durationType, secretType:
 		return f.set(text)
+	case numbersType:
+		items := []any{}
+		for item := range strings.SplitSeq(text, ",") {
+			n, err := strconv.ParseInt(strings.TrimSpace(item), 10, 64)
+			if err != nil {
+				return errNumbers
+			}
+			items = append(items, n)
+		}
+		return f.set(items)
 	}
 	switch f.value.Kind() {
 	case reflect.Bool:
@@ -118,6 +129,8 @@ func (f field) set(raw any) error {
 		return f.setList(raw)
 	case prefixesType:
 		return f.setPrefixes(raw)
+	case numbersType:
+		return f.setNumbers(raw)
 	case sizeType:
 		return f.setSize(raw)
 	case durationType:
@@ -214,6 +227,29 @@ func (f field) setPrefixes(raw any) error {
 			return errors.New("has a network with bits set behind its length; write 10.20.0.0/16, not 10.20.3.4/16")
 		}
 		out = append(out, p)
+	}
+	f.value.Set(reflect.ValueOf(out))
+	return nil
+}
+
+var errNumbers = errors.New("must be a list of whole numbers")
+
+// setNumbers reads a list of numbers, each within the limits of the tags.
+func (f field) setNumbers(raw any) error {
+	items, ok := raw.([]any)
+	if !ok {
+		return errNumbers
+	}
+	out := []int{}
+	for _, item := range items {
+		n, ok := item.(int64)
+		if !ok {
+			return errNumbers
+		}
+		if err := f.inRange(n, func(text string) int64 { n, _ := strconv.ParseInt(text, 10, 64); return n }); err != nil {
+			return err
+		}
+		out = append(out, int(n))
 	}
 	f.value.Set(reflect.ValueOf(out))
 	return nil

@@ -99,10 +99,12 @@ const (
 	HoldPlaced         Type = "hold.placed"
 	HoldLifted         Type = "hold.lifted"
 	LedgerPruned       Type = "ledger.pruned"
-	DKIMCreated        Type = "dkim.created"
-	DKIMActivated      Type = "dkim.activated"
-	DKIMRetiring       Type = "dkim.retiring"
-	DKIMRetired        Type = "dkim.retired"
+
+	PoolSlowed    Type = "pool.slowed"
+	DKIMCreated   Type = "dkim.created"
+	DKIMActivated Type = "dkim.activated"
+	DKIMRetiring  Type = "dkim.retiring"
+	DKIMRetired   Type = "dkim.retired"
 
 	ZoneChanged   Type = "zone.changed"
 	ZonePublished Type = "zone.published"
@@ -129,6 +131,7 @@ var types = map[Type]bool{
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
 	RetentionPublished: true, RetentionPurged: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,
+	PoolSlowed:  true,
 	DKIMCreated: true, DKIMActivated: true, DKIMRetiring: true, DKIMRetired: true,
 	ZoneChanged: true, ZonePublished: true,
 }

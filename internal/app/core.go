@@ -34,6 +34,7 @@ import (
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/resolve"
 )
@@ -57,6 +58,7 @@ type Core struct {
 	Identities *identity.Service
 	Resolver   *resolve.Resolver
 	DKIM       *dkim.Service
+	Pools      *pool.Service
 }
 
 // Options are what a Core takes from its surroundings.
@@ -139,7 +141,11 @@ func (c *Core) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.openKeys()
+	if err := c.openKeys(); err != nil {
+		return err
+	}
+	c.openPools()
+	return nil
 }
 
 // keyRetention is how long a backup of the database can be read after its

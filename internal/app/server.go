@@ -19,6 +19,7 @@ import (
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/shaping"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/web"
@@ -42,6 +43,8 @@ type Server struct {
 	lock   *folderLock
 	names  orgNames
 	ready  atomic.Bool
+
+	shaping *shaping.Rules // nil without the role deliver
 }
 
 // NewServer wires a node. Start sets it going.
@@ -65,6 +68,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 		}
 	}
 	if s.certs, err = loadCertificate(s.Config.TLS, s.Log); err != nil {
+		return err
+	}
+	if err := s.startPools(ctx); err != nil {
 		return err
 	}
 	s.wireDelivery()
@@ -114,6 +120,7 @@ func (s *Server) Stop(ctx context.Context) {
 	if s.engine != nil {
 		s.engine.Stop(ctx)
 	}
+	s.Pools.Stop()
 	if s.certs != nil {
 		s.certs.stop()
 	}
@@ -204,7 +211,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		DelayAfter: s.Config.Delivery.DelayNoticeAfter, Posted: func([]spool.Item) { s.poke() },
 	})
 	s.jobs = job.New(job.Deps{DB: s.DB, Clock: s.Clock, Log: s.Log, Run: id.New(), Alone: s.lock != nil})
-	for _, t := range []job.Task{
+	for _, t := range append(s.poolTasks(), []job.Task{
 		{Name: "ledger.place", Every: placeEvery, Do: func(ctx context.Context) error {
 			_, err := ledger.Place(ctx, s.DB, 0)
 			return err
@@ -219,7 +226,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
-	} {
+	}...) {
 		s.jobs.Add(t)
 	}
 	for _, t := range s.dkimJobs() {

@@ -46,8 +46,29 @@ var (
 	refusals = netip.MustParsePrefix("127.255.255.0/24")
 )
 
+// listsEvery is how often lists are asked: listings last for days, and lists
+// count who asks too much.
+const listsEvery = 24 * time.Hour
+
+// CheckListsDue asks the block lists when the last answers are a day old.
+func (s *Service) CheckListsDue(ctx context.Context) error {
+	if len(s.BlockLists) == 0 {
+		return nil
+	}
+	var last int64
+	if err := s.DB.Read(ctx, db.System, func(tx *db.Tx) error {
+		return tx.Row("SELECT COALESCE(MAX(checked_at), 0) FROM pool_listings").Scan(&last)
+	}); err != nil {
+		return err
+	}
+	if since := s.Clock.Now().Sub(clock.FromMicros(last)); since >= 0 && since < listsEvery {
+		return nil
+	}
+	return s.CheckLists(ctx)
+}
+
 // CheckLists asks every block list about every public address, one question at
-// a time, and keeps the answers. It is meant for once a day.
+// a time, and keeps the answers.
 func (s *Service) CheckLists(ctx context.Context) error {
 	var all []Listing
 	now := s.Clock.Now()

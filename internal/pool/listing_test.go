@@ -46,16 +46,22 @@ func TestBlockLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		s := New(Deps{DB: d, Clock: clock.NewFake(noon), Log: slog.New(slog.DiscardHandler), Resolver: r,
+		at := clock.NewFake(noon)
+		s := New(Deps{DB: d, Clock: at, Log: slog.New(slog.DiscardHandler), Resolver: r,
 			BlockLists: []string{"good.example", "all.example", "none.example", "refuses.example", "sold.example", "down.example"},
 			Pools: []config.Pool{
 				{Name: "a", Addresses: []string{"192.0.2.10", "192.0.2.11", "10.1.2.3"}},
 				{Name: "b", Addresses: []string{"10.1.2.4"}, PublicAddresses: []string{"2001:db8::5", "2001:db8::6"}},
 			}})
-		for range 2 { // a day later the answers are replaced
-			if err := s.CheckLists(t.Context()); err != nil {
+		before := n.Queries("10.2.0.192.good.example")
+		for range 26 { // hours: asked twice, and the answers are replaced
+			if err := s.CheckListsDue(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			at.Advance(time.Hour)
+		}
+		if asked := n.Queries("10.2.0.192.good.example") - before; asked != 2 {
+			t.Errorf("asked %d times in 26 hours", asked)
 		}
 		all, err := s.Report(t.Context(), 7)
 		if err != nil {

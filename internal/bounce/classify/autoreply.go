@@ -13,12 +13,15 @@ var autoreplyFields = []string{"x-autoreply", "x-autorespond", "x-autoresponder"
 // autoreplySubjects begin the subjects of such answers, normalized.
 var autoreplySubjects = []string{
 	"auto reply", "autoreply", "automatic reply", "auto response", "autoresponse", "automated reply", "automated response", "automatic response",
-	"auto respond", "autorespond", "out of office", "out of the office", "ooo", "away from my mail", "vacation", "on vacation", "i am away", "away from office",
-	"automatische antwort", "automatische antwoord", "automatisch antwoord", "automatische reply", "abwesenheit", "abwesend", "autoantwort", "automatische empfangsbestätigung", "nicht im büro",
+	"auto respond", "autorespond", "out of office", "out of the office", "ooo", "away from my mail", "vacation", "on vacation", "i am away",
+	"away from office",
+	"automatische antwort", "automatische antwoord", "automatisch antwoord", "automatische reply", "abwesenheit", "abwesend", "autoantwort",
+	"automatische empfangsbestätigung", "nicht im büro",
 	"réponse automatique", "reponse automatique", "absence du bureau", "absent du bureau", "message d'absence", "message dabsence", "je suis absent",
 	"respuesta automática", "respuesta automatica", "fuera de la oficina", "fuera de oficina", "contestación automática",
 	"resposta automática", "resposta automatica", "fora do escritório", "ausência temporária", "ausencia temporaria",
-	"risposta automatica", "fuori sede", "fuori ufficio", "afwezig", "niet aanwezig", "autosvar", "automatiskt svar", "automatisk svar", "automaattinen vastaus",
+	"risposta automatica", "fuori sede", "fuori ufficio", "afwezig", "niet aanwezig", "autosvar", "automatiskt svar", "automatisk svar",
+	"automaattinen vastaus",
 	"odpowiedź automatyczna", "automatyczna odpowiedź", "automatická odpověď", "автоответ", "автоматический ответ", "otomatik yanıt",
 	"自動返信", "自動応答", "不在通知", "不在応答", "自动回复", "自動回覆", "自动答复", "자동 회신", "부재중",
 }
@@ -46,9 +49,10 @@ func (m *material) automatic() bool {
 	submitted, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(m.top.get("auto-submitted"))), ";")
 	submitted, _, _ = strings.Cut(strings.TrimSpace(submitted), " ")
 	if m.namedDaemon() {
-		// A mail system's own answer is a report; it is an autoreply only if it
-		// is marked as one, and gives no reason that a server would give.
-		return submitted == "auto-replied" && !m.reasoned()
+		// A mail system's own answer is a report. A postmaster's may be of a
+		// filter that answers for a user; it is marked, and gives no reason in
+		// the numbers of a server.
+		return submitted == "auto-replied" && strings.Contains(strings.ToLower(m.top.get("from")), "postmaster") && !m.reasoned()
 	}
 	if submitted == "auto-replied" || strings.EqualFold(m.top.get("x-apple-action"), "vacation") {
 		return true

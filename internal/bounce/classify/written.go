@@ -11,10 +11,27 @@ import (
 const maxLines = 1500
 
 var (
-	systemNames = []string{"mailer-daemon", "mailerdaemon", "mail-daemon", "maildaemon", "mail_daemon", "mail.daemon", "postmaster", "post_master", "post-master", "mdaemon", "mmdf", "mailer", "majordomo", "uucp", "bounce", "bounces", "mail-administrator", "mailadmin", "mail-deliver-reports", "no-reply-bounces", "microsoftexchange"}
-	systemTitle = []string{"mail delivery", "mail deliver system", "mailer daemon", "mail daemon", "mail administrator", "system administrator", "postmaster", "internet mail delivery", "mail system", "mail router"}
+	systemNames = []string{
+		"mailer-daemon", "mailerdaemon", "mail-daemon", "maildaemon", "mail_daemon", "mail.daemon", "postmaster", "post_master", "post-master",
+		"mdaemon", "mmdf", "mailer", "majordomo", "uucp", "bounce", "bounces", "mail-administrator", "mailadmin", "mail-deliver-reports",
+		"no-reply-bounces", "microsoftexchange",
+	}
+	systemTitle = []string{
+		"mail delivery", "mail deliver system", "mailer daemon", "mail daemon", "mail administrator", "system administrator", "postmaster",
+		"internet mail delivery", "mail system", "mail router",
+	}
 	// failureSubjects stand in subjects of reports, normalized.
-	failureSubjects = []string{"returned mail", "returned to sender", "undeliver", "undelivered", "delivery status", "delivery fail", "delivery has failed", "delivery notification", "delivery report", "delivery problem", "delivery error", "delivery delay", "delivery notice", "delivery warning", "delivery unsuccessful", "delivery incomplete", "failure notice", "failure delivery", "failed delivery", "failure…deliver", "non delivery", "nondelivery", "not deliver", "could not be deliver", "cannot be deliver", "couldnt be deliver", "couldnt deliver", "mail failure", "mail error", "mail system error", "mail delivery", "message status", "bounce", "rejected", "unable to deliver", "unzustellbar", "nicht zugestellt", "nicht zustellbar", "zustellung", "non remis", "échec de", "non distribu", "no entregado", "no se pudo entregar", "sin entregar", "não entregue", "falha na entrega", "mancato recapito", "mancata consegna", "配信不能", "配信エラー", "送信エラー", "エラー通知", "不達", "退信", "投递失败", "无法送达", "недоставлен", "user unknown", "error sending", "error…deliver", "trouble delivering", "warning…message", "warning…could not", "dsn "}
+	failureSubjects = []string{
+		"returned mail", "returned to sender", "undeliver", "undelivered", "delivery status", "delivery fail", "delivery has failed",
+		"delivery notification", "delivery report", "delivery problem", "delivery error", "delivery delay", "delivery notice", "delivery warning",
+		"delivery unsuccessful", "delivery incomplete", "failure notice", "failure delivery", "failed delivery", "failure…deliver", "non delivery",
+		"nondelivery", "not deliver", "could not be deliver", "cannot be deliver", "couldnt be deliver", "couldnt deliver", "mail failure",
+		"mail error", "mail system error", "mail delivery", "message status", "bounce", "rejected", "unable to deliver", "unzustellbar",
+		"nicht zugestellt", "nicht zustellbar", "zustellung", "non remis", "échec de", "non distribu", "no entregado", "no se pudo entregar",
+		"sin entregar", "não entregue", "falha na entrega", "mancato recapito", "mancata consegna", "配信不能", "配信エラー", "送信エラー", "エラー通知", "不達", "退信",
+		"投递失败", "无法送达", "недоставлен", "user unknown", "error sending", "error…deliver", "trouble delivering", "warning…message",
+		"warning…could not", "dsn ",
+	}
 )
 
 // daemon reports whether the mail comes from a mail system, by its names or by
@@ -103,7 +120,14 @@ func (m *material) domain() string {
 // tellsFailure reports whether the text speaks of a delivery that failed.
 func (m *material) tellsFailure() bool {
 	head := normal(cutText(strings.Join(m.heads(), "\n"), 8<<10))
-	for _, s := range []string{"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail", "delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver", "couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "did not reach", "didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown", "送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue", "não foi entregue", "无法投递", "无法送达", "退信"} {
+	for _, s := range []string{
+		"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail",
+		"delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver",
+		"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "did not reach",
+		"didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown",
+		"送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue",
+		"não foi entregue", "无法投递", "无法送达", "退信",
+	} {
 		if says(head, s) {
 			return true
 		}

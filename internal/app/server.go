@@ -42,6 +42,7 @@ type Server struct {
 	https  []*http.Server
 	lock   *folderLock
 	names  orgNames
+	tracer tracing
 	ready  atomic.Bool
 
 	shaping *shaping.Rules // nil without the role deliver
@@ -71,6 +72,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.startPools(ctx); err != nil {
+		return err
+	}
+	if s.tracer, err = startTracing(ctx, s.Config.Telemetry, s.Config.Hostname); err != nil {
 		return err
 	}
 	s.wireDelivery()
@@ -124,6 +128,7 @@ func (s *Server) Stop(ctx context.Context) {
 	if s.certs != nil {
 		s.certs.stop()
 	}
+	s.tracer.stop(ctx)
 	s.lock.release()
 }
 
@@ -179,7 +184,7 @@ func (s *Server) wireDoor() {
 			MessagesPerMinute: cfg.Limits.MessagesPerMinute, ExpireAfter: cfg.Delivery.ExpireAfter, IdempotencyTTL: cfg.IdempotencyTTL,
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Accounts: s.Accounts, Clock: s.Clock, Log: s.Log,
-		Posture: s.cachedPosture, Keys: s.Keyring.Known,
+		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
 		Reserve: func(n int) id.ID {
 			if s.engine == nil {
 				return id.ID{}

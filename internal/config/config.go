@@ -49,6 +49,7 @@ type Config struct {
 
 	Reputation Reputation `toml:"reputation" doc:"How the standing of the pools' addresses is looked after. See docs/deliverability.md."`
 	Pool       []Pool     `toml:"pool" doc:"Where mail leaves from: addresses of this machine, for some organizations or streams. Mail that no pool is for leaves from the pool default, which is there without being written: the system's address and this machine's host name. See docs/deliverability.md."`
+	Telemetry  Telemetry  `toml:"telemetry" doc:"Where traces go. They hold ids, names of domains and hosts, and times; never content."`
 }
 
 // Log is the section of that name.
@@ -160,6 +161,12 @@ type Portal struct {
 type Ledger struct {
 	CheckpointEvery   time.Duration `toml:"checkpoint_every" default:"1h" min:"1s" max:"24h" doc:"Longest time between checkpoints while entries come."`
 	CheckpointEntries int           `toml:"checkpoint_entries" default:"1000" min:"1" max:"1000000" doc:"Most entries between checkpoints."`
+}
+
+// Telemetry is the section of that name.
+type Telemetry struct {
+	Traces  string `toml:"traces" example:"http://127.0.0.1:4318/v1/traces" doc:"OpenTelemetry collector that takes traces by OTLP over HTTP. None when not given."`
+	Percent int    `toml:"percent" default:"100" min:"1" max:"100" doc:"How many of a hundred messages are traced."`
 }
 
 // The roles of a node.

@@ -21,6 +21,11 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/blob"
@@ -98,6 +103,8 @@ type Deps struct {
 	Accounts *account.Accounts
 	Clock    clock.Clock
 	Log      *slog.Logger
+	// Tracer follows messages; nil: none are followed.
+	Tracer trace.Tracer
 	// Posture gives what is known of a domain, never asking the network.
 	Posture func(ctx context.Context, domain string) policy.Posture
 	// Keys gives what is known of a recipient's keys, never asking the network.
@@ -122,11 +129,28 @@ func New(d Deps) *Door {
 	if d.Keys == nil {
 		d.Keys = func(context.Context, id.ID, mail.Address) (policy.Keys, error) { return policy.Keys{}, nil }
 	}
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("")
+	}
 	return &Door{Deps: d}
 }
 
 // Accept takes a draft for good, or refuses it.
-func (d *Door) Accept(ctx context.Context, draft Draft) (Receipt, error) {
+func (d *Door) Accept(ctx context.Context, draft Draft) (r Receipt, err error) {
+	ctx, span := d.Tracer.Start(ctx, "accept", trace.WithAttributes(
+		attribute.String("sealpost.org", draft.Principal.Org.Text(id.Org)), attribute.String("sealpost.source", draft.Source)))
+	defer func() {
+		if err != nil {
+			span.SetStatus(codes.Error, fault.From(err).Reason)
+		} else {
+			span.SetAttributes(attribute.String("sealpost.message", r.Message.Text(id.Message)), attribute.Int("sealpost.deliveries", len(r.Deliveries)))
+		}
+		span.End()
+	}()
+	return d.accept(ctx, draft)
+}
+
+func (d *Door) accept(ctx context.Context, draft Draft) (Receipt, error) {
 	org, err := d.admit(ctx, draft)
 	if err != nil {
 		return Receipt{}, err

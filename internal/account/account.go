@@ -52,6 +52,9 @@ type Deps struct {
 	DB      *db.DB
 	Custody *custody.Custody
 	Clock   clock.Clock
+	// MayDestroy says whether the keys of the transaction's organization may
+	// be destroyed: a legal hold forbids it. nil: nothing does.
+	MayDestroy func(tx *db.Tx) error
 }
 
 // Accounts is the store of organizations.
@@ -176,6 +179,11 @@ func (a *Accounts) SetLimits(ctx context.Context, org id.ID, l Limits) error {
 func (a *Accounts) DestroyOrg(ctx context.Context, org id.ID) (custody.Tombstone, error) {
 	now := a.Clock.Now()
 	err := a.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+		if a.MayDestroy != nil {
+			if err := a.MayDestroy(tx); err != nil {
+				return err
+			}
+		}
 		n, err := tx.Exec("UPDATE account_orgs SET destroyed_at = ? WHERE id = ? AND destroyed_at IS NULL", clock.Micros(now), org)
 		if err != nil {
 			return err

@@ -37,6 +37,7 @@ import (
 	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/resolve"
+	"github.com/sealpost/sealpost/internal/retain"
 )
 
 // Core is what every command needs.
@@ -59,6 +60,7 @@ type Core struct {
 	Resolver   *resolve.Resolver
 	DKIM       *dkim.Service
 	Pools      *pool.Service
+	Retention  *retain.Service
 }
 
 // Options are what a Core takes from its surroundings.
@@ -129,7 +131,8 @@ func (c *Core) open(ctx context.Context) error {
 		return fmt.Errorf("make the staging folder: %w", err)
 	}
 	c.Blob = blob.New(c.DB, staging)
-	c.Accounts = account.New(account.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock})
+	c.Accounts = account.New(account.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, MayDestroy: retain.RefuseHeld})
+	c.openRetention()
 	c.Clients = auth.New(auth.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock})
 	if c.Ledger, err = c.notary(); err != nil {
 		return err

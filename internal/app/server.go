@@ -185,6 +185,7 @@ func (s *Server) wireDoor() {
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Accounts: s.Accounts, Clock: s.Clock, Log: s.Log,
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
+		Journal: s.Retention.Journal,
 		Reserve: func(n int) id.ID {
 			if s.engine == nil {
 				return id.ID{}
@@ -231,6 +232,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
+		s.retentionJob(),
 	}...) {
 		s.jobs.Add(t)
 	}

@@ -53,6 +53,14 @@ func (s *Store) Delete(tx *db.Tx, blobID id.ID) error {
 	return nil
 }
 
+// Stored reports whether there is anything of a body of the transaction's
+// organization.
+func Stored(tx *db.Tx, blobID id.ID) (bool, error) {
+	var n int
+	err := tx.Row("SELECT count(*) FROM blob_chunks WHERE blob_id = ? AND org_id = ?", blobID, tx.Org()).Scan(&n)
+	return n > 0, err
+}
+
 // Open gives a body to read. Each chunk is read in a short transaction of its
 // own, so a slow reader holds nothing up. A body that is not there, or is
 // another organization's, gives custody.ErrDestroyed on Read.

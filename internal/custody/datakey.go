@@ -147,6 +147,14 @@ func (c *Custody) DestroyDataKey(tx *db.Tx, keyID id.ID) error {
 	return nil
 }
 
+// DataKeyStored reports whether the database holds a key of the transaction's
+// organization, whoever can unwrap it.
+func DataKeyStored(tx *db.Tx, keyID id.ID) (bool, error) {
+	var n int
+	err := tx.Row("SELECT count(*) FROM custody_data_keys WHERE id = ? AND org_id = ?", keyID, tx.Org()).Scan(&n)
+	return n > 0, err
+}
+
 // wrapKey binds a data key to its organization, its id and the version of the
 // organization key that wraps it.
 func (ks *orgKeys) wrapKey(org, keyID id.ID, version int, key []byte) []byte {

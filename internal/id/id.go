@@ -33,6 +33,7 @@ const (
 	Identity = "idn"
 
 	Suppression = "sup"
+	Hold        = "hld"
 )
 
 // ID is one identifier: 16 bytes, the zero value meaning none. The

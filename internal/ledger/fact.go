@@ -179,6 +179,20 @@ func Append(tx *db.Tx, facts ...Fact) error {
 	return insert(tx, facts, leaves)
 }
 
+// AppendNumbered is Append of one fact, and gives the number by which
+// ByNumber finds its entry.
+func AppendNumbered(tx *db.Tx, fact Fact) (num int64, err error) {
+	leaf, err := encode(tx.Org(), &fact)
+	if err != nil {
+		return 0, fmt.Errorf("ledger entry %s: %w", fact.Type, err)
+	}
+	if err := tx.Row(insertEntry+" RETURNING num", tx.Org(), fact.Message, fact.Delivery, leaf).Scan(&num); err != nil {
+		return 0, fmt.Errorf("write ledger entry: %w", err)
+	}
+	_, err = tx.Exec("INSERT INTO ledger_unplaced (org_id, num) VALUES (?, ?)", tx.Org(), num)
+	return num, err
+}
+
 const (
 	insertEntry    = `INSERT INTO ledger_entries (org_id, message_id, delivery_id, leaf) VALUES (?, ?, ?, ?)`
 	insertUnplaced = `INSERT INTO ledger_unplaced (org_id, num) VALUES (?, last_insert_rowid())`

@@ -167,6 +167,16 @@ func ForMessage(tx *db.Tx, message id.ID) ([]Event, error) {
 		WHERE message_id = ? AND org_id = ? ORDER BY num`, message, tx.Org())
 }
 
+// ByNumber gives the entry of a number that AppendNumbered gave, if it is not
+// pruned.
+func ByNumber(tx *db.Tx, num int64) (e Event, found bool, err error) {
+	events, err := byObject(tx, "SELECT leaf FROM ledger_entries WHERE num = ? AND org_id = ?", num, tx.Org())
+	if err != nil || len(events) == 0 {
+		return e, false, err
+	}
+	return events[0], true, nil
+}
+
 func byObject(tx *db.Tx, query string, args ...any) ([]Event, error) {
 	rows, err := tx.Query(query, args...)
 	if err != nil {

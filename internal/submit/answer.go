@@ -150,3 +150,10 @@ func (d *Door) ForgetAnswers(ctx context.Context) error {
 		return err
 	})
 }
+
+// ForgetAnswersBefore deletes answers of the transaction's organization that
+// are older than it keeps them.
+func ForgetAnswersBefore(tx *db.Tx, before time.Time) error {
+	_, err := tx.Exec("DELETE FROM submit_answers WHERE org_id = ? AND created_at <= ?", tx.Org(), clock.Micros(before))
+	return err
+}

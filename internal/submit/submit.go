@@ -110,6 +110,9 @@ type Deps struct {
 	// Keys gives what is known of a recipient's keys, never asking the network.
 	// nil: nothing is known of anybody's.
 	Keys func(ctx context.Context, org id.ID, recipient mail.Address) (policy.Keys, error)
+	// Journal gives the organization's archive address, or zero, which gets a
+	// copy of everything. nil: no organization has one.
+	Journal func(ctx context.Context, org id.ID) (mail.Address, error)
 	// Reserve gives the run that will attempt n deliveries at once, or zero
 	// when this node does not deliver or its memory is full.
 	Reserve func(n int) id.ID

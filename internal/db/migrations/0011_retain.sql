@@ -77,6 +77,7 @@ CREATE TABLE retain_destroyed (
     stage   TEXT   NOT NULL CHECK (stage = 'bodies' OR stage = 'metadata' OR stage = 'records'),
     purpose TEXT   NOT NULL,
     items   BYTEA  NOT NULL,
+    num     BIGINT NOT NULL, -- of the ledger entry
     at      BIGINT NOT NULL
 );
 CREATE INDEX retain_destroyed_org ON retain_destroyed (org_id, id);

@@ -1,0 +1,353 @@
+package retain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/submit"
+)
+
+// nightHour is when a night's purge begins, in the machine's time zone.
+const nightHour = 2
+
+// What one transaction reads and destroys: little enough that writers on
+// SQLite, which wait for it, do not notice.
+const (
+	pageMessages = 500
+	batchItems   = 100
+	batchOctets  = 32 << 20
+)
+
+// Result is what a run did.
+type Result struct {
+	Run       id.ID
+	Destroyed map[Stage]map[policy.Purpose]int
+	Left      map[Stage]map[Reason]int
+	Pruned    int64 // ledger entries
+}
+
+func newResult(run id.ID) Result {
+	return Result{Run: run, Destroyed: map[Stage]map[policy.Purpose]int{}, Left: map[Stage]map[Reason]int{}}
+}
+
+func add[K comparable](all map[Stage]map[K]int, stage Stage, key K, n int) {
+	if all[stage] == nil {
+		all[stage] = map[K]int{}
+	}
+	all[stage][key] += n
+}
+
+// Count is how many messages a stage destroyed something of.
+func (r Result) Count(stage Stage) (n int) {
+	for _, c := range r.Destroyed[stage] {
+		n += c
+	}
+	return n
+}
+
+// PurgeDue runs the purge of every organization that had none since the last
+// night began. A new organization's first one is in the night that follows.
+// What fails for one is reported after the others are done.
+func (s *Service) PurgeDue(ctx context.Context) error {
+	orgs, err := s.Accounts.Orgs(ctx)
+	if err != nil {
+		return err
+	}
+	night := lastNight(s.Clock.Now())
+	var bad []error
+	for _, o := range orgs {
+		due, err := s.due(ctx, o.ID, night)
+		if err == nil && due {
+			_, err = s.Purge(ctx, o.ID)
+		}
+		if ctx.Err() != nil {
+			return errors.Join(append(bad, err)...)
+		}
+		if err != nil {
+			bad = append(bad, fmt.Errorf("purge of %s: %w", o.ID.Text(id.Org), err))
+		}
+	}
+	return errors.Join(bad...)
+}
+
+// lastNight is when the last night began.
+func lastNight(now time.Time) time.Time {
+	t := now.In(time.Local)
+	night := time.Date(t.Year(), t.Month(), t.Day(), nightHour, 0, 0, 0, t.Location())
+	if night.After(t) {
+		night = night.AddDate(0, 0, -1)
+	}
+	return night
+}
+
+func (s *Service) due(ctx context.Context, org id.ID, night time.Time) (due bool, err error) {
+	var state orgState
+	if err := s.DB.Read(ctx, org, func(tx *db.Tx) (err error) { state, err = readState(tx); return err }); err != nil {
+		return false, err
+	}
+	if state.purgedAt != 0 {
+		return state.purgedAt < clock.Micros(night), nil
+	}
+	return false, s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+		if _, err := lock(tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec("UPDATE retain_orgs SET purged_at = ? WHERE org_id = ? AND purged_at = 0", clock.Micros(s.Clock.Now()), org)
+		return err
+	})
+}
+
+// run is the purge of one organization.
+type run struct {
+	s       *Service
+	org     id.ID
+	now     time.Time
+	result  Result
+	version int64
+	doc     Document
+}
+
+// Purge destroys what an organization need not keep any more. A run that was
+// interrupted is taken up.
+func (s *Service) Purge(ctx context.Context, org id.ID) (Result, error) {
+	r := &run{s: s, org: org, now: s.Clock.Now()}
+	if err := r.begin(ctx); err != nil {
+		return r.result, err
+	}
+	for _, stage := range stages() {
+		if err := r.stage(ctx, stage); err != nil {
+			return r.result, err
+		}
+	}
+	if err := r.repeat(ctx, (*batch).prune); err != nil {
+		return r.result, err
+	}
+	if err := r.end(ctx); err != nil {
+		return r.result, err
+	}
+	s.Log.Info("retention purge", "org", org.Text(id.Org), "run", r.result.Run.Text(id.Run), "bodies", r.result.Count(Bodies),
+		"metadata", r.result.Count(Metadata), "records", r.result.Count(Records), "ledger", r.result.Pruned)
+	return r.result, nil
+}
+
+// stage looks first at what was left in other nights, then goes on from where
+// it stopped.
+func (r *run) stage(ctx context.Context, stage Stage) error {
+	after := id.ID{}
+	if err := r.repeat(ctx, func(b *batch) (more bool, err error) {
+		after, more, err = b.again(stage, after)
+		return more, err
+	}); err != nil {
+		return err
+	}
+	for _, purpose := range policy.Purposes() {
+		if err := r.repeat(ctx, func(b *batch) (bool, error) { return b.walk(stage, purpose) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) begin(ctx context.Context) error {
+	return r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) error {
+		state, err := lock(tx)
+		if err != nil {
+			return err
+		}
+		if state.run.IsZero() {
+			state.run = id.New()
+		}
+		r.result = newResult(state.run)
+		p, err := r.s.policy(tx, 0, false)
+		if err != nil {
+			return err
+		}
+		r.version, r.doc = p.Version, p.Document
+		_, err = tx.Exec("UPDATE retain_orgs SET run_id = ? WHERE org_id = ?", state.run, r.org)
+		return err
+	})
+}
+
+// end forgets what nobody can ask for any more and notes that the night's work
+// is done.
+func (r *run) end(ctx context.Context) error {
+	return r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) error {
+		if _, err := lock(tx); err != nil {
+			return err
+		}
+		if r.doc.Answers > 0 {
+			if err := submit.ForgetAnswersBefore(tx, r.now.Add(-days(r.doc.Answers))); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec("UPDATE retain_orgs SET run_id = ?, purged_at = ? WHERE org_id = ?", id.ID{}, clock.Micros(r.now), r.org)
+		return err
+	})
+}
+
+// batch is one transaction of a run.
+type batch struct {
+	judge
+	r      *run
+	groups map[policy.Purpose]*group
+	octets int64
+	left   map[Reason]int
+	pruned int64
+	stage  Stage
+}
+
+// group is what a batch destroyed of one purpose.
+type group struct {
+	items  []item
+	octets int64
+}
+
+// repeat runs batches until one says that there is no more to do. What a batch
+// counts is counted when it is committed.
+func (r *run) repeat(ctx context.Context, do func(*batch) (more bool, err error)) error {
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var b *batch
+		err := r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) (err error) {
+			if _, err := lock(tx); err != nil {
+				return err
+			}
+			b = &batch{r: r, judge: judge{tx: tx, now: r.now, doc: &r.doc}, groups: map[policy.Purpose]*group{}, left: map[Reason]int{}}
+			if b.holds, err = activeHolds(tx); err != nil {
+				return err
+			}
+			if b.holds.all { // nothing is looked at, so that all of it is when the hold is lifted
+				more = false
+				return nil
+			}
+			if more, err = do(b); err != nil {
+				return err
+			}
+			return b.record()
+		})
+		if err != nil {
+			return err
+		}
+		b.count()
+	}
+	return nil
+}
+
+func (b *batch) count() {
+	for purpose, g := range b.groups {
+		add(b.r.result.Destroyed, b.stage, purpose, len(g.items))
+	}
+	for why, n := range b.left {
+		add(b.r.result.Left, b.stage, why, n)
+	}
+	b.r.result.Pruned += b.pruned
+}
+
+// full reports whether the transaction has done enough.
+func (b *batch) full() bool {
+	n := 0
+	for _, g := range b.groups {
+		n += len(g.items)
+	}
+	return n >= batchItems || b.octets >= batchOctets
+}
+
+// walk goes on through the organization's messages where the stage stopped for
+// this purpose, up to those that are too young.
+func (b *batch) walk(stage Stage, purpose policy.Purpose) (more bool, err error) {
+	b.stage = stage
+	from, err := progress(b.tx, stage, purpose)
+	if err != nil {
+		return false, err
+	}
+	page, err := spool.KeptAfter(b.tx, from, pageMessages)
+	if err != nil {
+		return false, err
+	}
+	more = len(page) == pageMessages
+	after := from
+	for _, m := range page {
+		if b.tooYoung(stage, purpose, m) {
+			more = false
+			break
+		}
+		if b.full() {
+			more = true
+			break
+		}
+		after = m.ID
+		if m.Purpose != purpose || done(stage, m) {
+			continue
+		}
+		why, err := b.settle(stage, m)
+		if err == nil && why != "" {
+			_, err = b.tx.Exec("INSERT INTO retain_left (org_id, stage, message_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", b.tx.Org(), string(stage), m.ID)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if after == from {
+		return more, nil
+	}
+	_, err = b.tx.Exec(`INSERT INTO retain_progress (org_id, stage, purpose, after_id) VALUES (?, ?, ?, ?)
+		ON CONFLICT (org_id, stage, purpose) DO UPDATE SET after_id = excluded.after_id`, b.tx.Org(), string(stage), string(purpose), after)
+	return more, err
+}
+
+// again looks at what was left in another night, behind an id.
+func (b *batch) again(stage Stage, after id.ID) (next id.ID, more bool, err error) {
+	b.stage = stage
+	ids, err := left(b.tx, stage, after)
+	if err != nil {
+		return after, false, err
+	}
+	for _, i := range ids {
+		if b.full() {
+			return after, true, nil
+		}
+		after = i
+		m, err := spool.KeptMessage(b.tx, i)
+		gone := fault.Is(err, fault.NotFound)
+		if err != nil && !gone {
+			return after, false, err
+		}
+		var why Reason
+		if !gone && !done(stage, m) {
+			if why, err = b.settle(stage, m); err != nil {
+				return after, false, err
+			}
+		}
+		if why != "" {
+			continue
+		}
+		if _, err := b.tx.Exec("DELETE FROM retain_left WHERE org_id = ? AND stage = ? AND message_id = ?", b.tx.Org(), string(stage), i); err != nil {
+			return after, false, err
+		}
+	}
+	return after, len(ids) == pageMessages, nil
+}
+
+func progress(tx *db.Tx, stage Stage, purpose policy.Purpose) (after id.ID, err error) {
+	all, err := db.All(tx, db.Value[id.ID], "SELECT after_id FROM retain_progress WHERE org_id = ? AND stage = ? AND purpose = ?",
+		tx.Org(), string(stage), string(purpose))
+	if err == nil && len(all) == 1 {
+		after = all[0]
+	}
+	return after, err
+}
+
+func left(tx *db.Tx, stage Stage, after id.ID) ([]id.ID, error) {
+	return db.All(tx, db.Value[id.ID], "SELECT message_id FROM retain_left WHERE org_id = ? AND stage = ? AND message_id > ? ORDER BY message_id LIMIT ?",
+		tx.Org(), string(stage), after, pageMessages)
+}

@@ -21,7 +21,8 @@ const nightHour = 2
 // What one transaction reads and destroys: little enough that writers on
 // SQLite, which wait for it, do not notice.
 const (
-	pageMessages = 500
+	skipMessages = 2000 // reading only
+	pageMessages = 300
 	batchItems   = 100
 	batchOctets  = 32 << 20
 )
@@ -149,11 +150,68 @@ func (r *run) stage(ctx context.Context, stage Stage) error {
 		return err
 	}
 	for _, purpose := range policy.Purposes() {
-		if err := r.repeat(ctx, func(b *batch) (bool, error) { return b.walk(stage, purpose) }); err != nil {
+		if err := r.walk(ctx, stage, purpose); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// walk goes on where the stage stopped for a purpose. What asks for nothing is
+// passed over outside of the transactions that others wait for: it can never
+// come to ask for something.
+func (r *run) walk(ctx context.Context, stage Stage, purpose policy.Purpose) error {
+	var from id.ID
+	if err := r.s.DB.Read(ctx, r.org, func(tx *db.Tx) (err error) {
+		from, err = progress(tx, stage, purpose)
+		return err
+	}); err != nil {
+		return err
+	}
+	for more := true; more; {
+		to, found, err := r.skip(ctx, stage, purpose, from)
+		if err != nil || !found && to == from {
+			return err
+		}
+		if more, err = r.one(ctx, func(b *batch) (more bool, err error) {
+			from, more, err = b.walk(stage, purpose, to)
+			return more, err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skip gives the last message in front of the first one that the stage may
+// have to do with, and whether there is such a one.
+func (r *run) skip(ctx context.Context, stage Stage, purpose policy.Purpose, from id.ID) (to id.ID, found bool, err error) {
+	to = from
+	for more := true; more && !found; {
+		if err := ctx.Err(); err != nil {
+			return to, false, err
+		}
+		err = r.s.DB.Read(ctx, r.org, func(tx *db.Tx) error {
+			j := judge{tx: tx, now: r.now, doc: &r.doc}
+			page, err := spool.KeptAfter(tx, to, skipMessages)
+			more = len(page) == skipMessages
+			for _, m := range page {
+				if j.tooYoung(stage, purpose, m) {
+					more = false
+					break
+				}
+				if found = m.Purpose == purpose && !done(stage, m); found {
+					break
+				}
+				to = m.ID
+			}
+			return err
+		})
+		if err != nil {
+			return to, false, err
+		}
+	}
+	return to, found, nil
 }
 
 func (r *run) begin(ctx context.Context) error {
@@ -210,37 +268,43 @@ type group struct {
 	octets int64
 }
 
-// repeat runs batches until one says that there is no more to do. What a batch
-// counts is counted when it is committed.
+// repeat runs batches until one says that there is no more to do.
 func (r *run) repeat(ctx context.Context, do func(*batch) (more bool, err error)) error {
 	for more := true; more; {
-		if err := ctx.Err(); err != nil {
+		var err error
+		if more, err = r.one(ctx, do); err != nil {
 			return err
 		}
-		var b *batch
-		err := r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) (err error) {
-			if _, err := lock(tx); err != nil {
-				return err
-			}
-			b = &batch{r: r, judge: judge{tx: tx, now: r.now, doc: &r.doc}, groups: map[policy.Purpose]*group{}, left: map[Reason]int{}}
-			if b.holds, err = activeHolds(tx); err != nil {
-				return err
-			}
-			if b.holds.all { // nothing is looked at, so that all of it is when the hold is lifted
-				more = false
-				return nil
-			}
-			if more, err = do(b); err != nil {
-				return err
-			}
-			return b.record()
-		})
-		if err != nil {
-			return err
-		}
-		b.count()
 	}
 	return nil
+}
+
+// one runs a batch. What it counts is counted when it is committed. While the
+// whole organization is held nothing is looked at, so that all of it is when
+// the hold is lifted.
+func (r *run) one(ctx context.Context, do func(*batch) (more bool, err error)) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	var b *batch
+	err = r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) (err error) {
+		if _, err := lock(tx); err != nil {
+			return err
+		}
+		b = &batch{r: r, judge: judge{tx: tx, now: r.now, doc: &r.doc}, groups: map[policy.Purpose]*group{}, left: map[Reason]int{}}
+		if b.holds, err = activeHolds(tx); err != nil || b.holds.all {
+			return err
+		}
+		if more, err = do(b); err != nil {
+			return err
+		}
+		return b.record()
+	})
+	if err != nil {
+		return false, err
+	}
+	b.count()
+	return more, nil
 }
 
 func (b *batch) count() {
@@ -262,20 +326,15 @@ func (b *batch) full() bool {
 	return n >= batchItems || b.octets >= batchOctets
 }
 
-// walk goes on through the organization's messages where the stage stopped for
-// this purpose, up to those that are too young.
-func (b *batch) walk(stage Stage, purpose policy.Purpose) (more bool, err error) {
+// walk destroys what the stage may destroy of a page of messages of a purpose
+// behind an id, up to those that are too young, and keeps how far it came.
+func (b *batch) walk(stage Stage, purpose policy.Purpose, from id.ID) (after id.ID, more bool, err error) {
 	b.stage = stage
-	from, err := progress(b.tx, stage, purpose)
-	if err != nil {
-		return false, err
-	}
 	page, err := spool.KeptAfter(b.tx, from, pageMessages)
 	if err != nil {
-		return false, err
+		return from, false, err
 	}
-	more = len(page) == pageMessages
-	after := from
+	after, more = from, len(page) == pageMessages
 	for _, m := range page {
 		if b.tooYoung(stage, purpose, m) {
 			more = false
@@ -294,15 +353,12 @@ func (b *batch) walk(stage Stage, purpose policy.Purpose) (more bool, err error)
 			_, err = b.tx.Exec("INSERT INTO retain_left (org_id, stage, message_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", b.tx.Org(), string(stage), m.ID)
 		}
 		if err != nil {
-			return false, err
+			return from, false, err
 		}
-	}
-	if after == from {
-		return more, nil
 	}
 	_, err = b.tx.Exec(`INSERT INTO retain_progress (org_id, stage, purpose, after_id) VALUES (?, ?, ?, ?)
 		ON CONFLICT (org_id, stage, purpose) DO UPDATE SET after_id = excluded.after_id`, b.tx.Org(), string(stage), string(purpose), after)
-	return more, err
+	return after, more, err
 }
 
 // again looks at what was left in another night, behind an id.

@@ -3,6 +3,7 @@ package retain_test
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"io"
 	"log/slog"
@@ -218,4 +219,14 @@ func (w *world) events(org id.ID, of ledger.Type) (found []ledger.Event) {
 		}
 		after = next
 	}
+}
+
+// vacuumInto copies an SQLite database as a backup does.
+func vacuumInto(from, to string) error {
+	raw, err := sql.Open("sqlite", "file:"+from)
+	if err != nil {
+		return err
+	}
+	_, err = raw.Exec("VACUUM INTO ?", to)
+	return errors.Join(err, raw.Close())
 }

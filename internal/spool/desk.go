@@ -23,10 +23,12 @@ type Desk struct {
 	Custody *custody.Custody
 }
 
-// Shown is a message with its deliveries.
+// Shown is a message with its deliveries. Of one whose content is destroyed
+// the record is left: no sender, no recipients, nothing of the header.
 type Shown struct {
 	Message    Message
 	Deliveries []Delivery
+	Destroyed  bool
 }
 
 // Tried is one attempt as it is read back.
@@ -57,11 +59,20 @@ func (d *Desk) Message(ctx context.Context, org, message id.ID) (s Shown, err er
 }
 
 func (d *Desk) show(tx *db.Tx, message id.ID) (s Shown, err error) {
-	if s.Message, err = LoadMessage(tx, d.Custody, message); err != nil {
+	if s.Message, s.Destroyed, err = d.load(tx, message); err != nil {
 		return s, err
 	}
 	s.Deliveries, err = Deliveries(tx, s.Message)
 	return s, err
+}
+
+// load also gives a message whose content is destroyed, without its key.
+func (d *Desk) load(tx *db.Tx, message id.ID) (m Message, destroyed bool, err error) {
+	m, err = LoadMessage(tx, d.Custody, message)
+	if errors.Is(err, custody.ErrDestroyed) {
+		return m, true, nil
+	}
+	return m, false, err
 }
 
 // Delivery gives a delivery of the organization and its attempts.
@@ -71,7 +82,7 @@ func (d *Desk) Delivery(ctx context.Context, org, delivery id.ID) (dl Delivery, 
 		if err != nil {
 			return err
 		}
-		m, err := LoadMessage(tx, d.Custody, message)
+		m, _, err := d.load(tx, message)
 		if err != nil {
 			return err
 		}
@@ -88,7 +99,8 @@ func (d *Desk) Delivery(ctx context.Context, org, delivery id.ID) (dl Delivery, 
 	return dl, tried, err
 }
 
-// attempts joins how each attempt sealed with what came of it.
+// attempts joins how each attempt sealed with what came of it. Without a key
+// what is sealed of it is left out.
 func attempts(key *custody.DataKey, events []ledger.Event) ([]Tried, error) {
 	var all []Tried
 	var sealing Tried // of the attempt under way
@@ -116,7 +128,7 @@ func readSealed(key *custody.DataKey, e ledger.Event) (Tried, error) {
 	if err := json.Unmarshal(e.Data, &f); err != nil {
 		return Tried{}, errors.New("stored sealing does not parse")
 	}
-	if f.Protection != nil && e.HasPrivate() {
+	if f.Protection != nil && e.HasPrivate() && key != nil {
 		var p sealedPrivate
 		if err := ledger.OpenPrivate(key, e, &p); err != nil {
 			return Tried{}, err
@@ -138,7 +150,7 @@ func readAttempted(key *custody.DataKey, e ledger.Event) (Tried, error) {
 			return t, errors.New("stored evidence does not parse")
 		}
 	}
-	if e.HasPrivate() {
+	if e.HasPrivate() && key != nil {
 		var p attemptedPrivate
 		if err := ledger.OpenPrivate(key, e, &p); err != nil {
 			return t, err

@@ -28,6 +28,7 @@ type messageAnswer struct {
 	Tags       []string          `json:"tags" doc:"Your tags."`
 	Metadata   map[string]string `json:"metadata" doc:"Your metadata."`
 	Deliveries []DeliverySummary `json:"deliveries" doc:"One for each distinct recipient."`
+	Destroyed  bool              `json:"destroyed,omitempty" doc:"The content was destroyed when its time was over: from, subject, recipients, tags and metadata are empty."`
 }
 
 // DeliverySummary is a delivery without its history.
@@ -97,7 +98,7 @@ func messageOf(s spool.Shown) messageAnswer {
 		Stream: string(m.Lane.Stream()), Priority: m.Lane.Priority(),
 		From: mail.DecodeText(m.Details.From.Reveal()), Subject: m.Details.Subject.Reveal(), Size: m.Size,
 		SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
-		Tags: []string{}, Metadata: map[string]string{}, Deliveries: []DeliverySummary{}}
+		Tags: []string{}, Metadata: map[string]string{}, Deliveries: []DeliverySummary{}, Destroyed: s.Destroyed}
 	if !m.Client.IsZero() {
 		out.ClientID = m.Client.Text(id.Client)
 	}

@@ -63,7 +63,7 @@ func (b *batch) fill() (err error) {
 func (b *batch) take(e ledger.Event) error {
 	kind := ""
 	switch e.Type {
-	case ledger.DeliveryFailed, ledger.DeliveryExpired:
+	case ledger.DeliveryFailed, ledger.DeliveryExpired, ledger.DeliverySuppressed:
 		kind = spool.KindDSN
 	case ledger.DeliveryDeferred:
 		kind = spool.KindDelay
@@ -146,7 +146,10 @@ func (b *batch) message(message id.ID) (*spool.Message, error) {
 // stateData is what is used of a delivery.<state> entry, attemptData of a
 // delivery.attempted one.
 type stateData struct {
-	Reason string `json:"reason"`
+	Reason   string `json:"reason"`
+	Status   string `json:"status"`   // of a report that came later
+	Code     int    `json:"code"`     // likewise
+	Reporter string `json:"reporter"` // likewise
 }
 
 type attemptData struct {
@@ -163,6 +166,9 @@ func (b *batch) history(r *report, e ledger.Event) error {
 		return errors.New("the data of a ledger entry has an unknown form")
 	}
 	r.reason = now.Reason
+	if r.reason == spool.ReasonBounced {
+		r.returned = &attemptData{Host: now.Reporter, Code: now.Code, Enhanced: now.Status}
+	}
 	events, err := ledger.ForDelivery(b.tx, e.Message, e.Delivery)
 	if err != nil {
 		return err

@@ -2,8 +2,8 @@
 // expired or is late: delivery status notifications (RFC 3464) in a
 // multipart/report (RFC 6522), with the address types of RFC 6533.
 //
-//	delivery.failed, delivery.expired ─▶ one notice of kind dsn
-//	delivery.deferred, old enough ─────▶ one notice of kind delay
+//	delivery.failed, .expired, .suppressed ─▶ one notice of kind dsn
+//	delivery.deferred, old enough ──────────▶ one notice of kind delay
 //
 // Invariants:
 //   - A notice is posted in the transaction that moves the cursor "bounce"

@@ -13,6 +13,7 @@ type wording struct {
 const (
 	sayAgain   = "If it is still needed, send it again later, or reach the recipient in another way."
 	sayAdmin   = "If this is not what you expect, ask your mail administrator and name the two ids below."
+	sayAllowed = "If the address is right and works, ask your mail administrator to allow it again, or reach the recipient in another way."
 	sayAddress = "Check the address for mistakes and send the message again, or ask the recipient in another way."
 )
 
@@ -75,6 +76,18 @@ var wordings = map[string]wording{
 		"Ask the recipient for an OpenPGP key or an S/MIME certificate and give it to your mail administrator, or reach the recipient in another way."},
 	spool.ReasonKeyLookup: {"4.7.5", false,
 		"Your organization's policy asks for encryption to the recipient's own key, and the place where it is published did not answer.", sayAgain},
+	spool.ReasonBounced: {"5.0.0", true,
+		"The recipient's mail system took the message and returned it later.", sayAddress},
+	spool.ReasonSuppressedHard: {"5.1.1", false,
+		"Nothing was sent: earlier mail to this address was returned, because there is no such mailbox.", sayAllowed},
+	spool.ReasonSuppressedSoft: {"5.2.1", false,
+		"Nothing was sent: earlier mail to this address was returned several times, so it is not used for a time.", sayAllowed},
+	spool.ReasonSuppressedComplaint: {"5.7.1", false,
+		"Nothing was sent: the owner of this address complained about bulk mail of your organization.", sayAdmin},
+	spool.ReasonSuppressedManual: {"5.7.1", false,
+		"Nothing was sent: your organization has decided to send nothing to this address.", sayAdmin},
+	spool.ReasonSuppressedImport: {"5.7.1", false,
+		"Nothing was sent: the address is on a list of those that your organization sends nothing to.", sayAdmin},
 	spool.ReasonScheduled: {"4.3.0", false, "The message is to be sent later.", sayAdmin},
 
 	// Why the portal was taken. A delivery that ends badly behind it has a

@@ -29,6 +29,7 @@ type report struct {
 	refusal           string    // the policy's sentence, or empty
 	tried             time.Time // the last attempt, or zero
 	last              attemptData
+	returned          *attemptData // what the peer reported after it had taken the message, or nil
 }
 
 var (
@@ -178,8 +179,8 @@ func (r report) why(w wording) string {
 	}
 	if d := r.diagnostic(); d != "" {
 		server := "The other mail server"
-		if hostName.MatchString(r.last.Host) {
-			server = "The mail server " + r.last.Host
+		if said, _ := r.said(); hostName.MatchString(said.Host) {
+			server = "The mail server " + said.Host
 		}
 		all += " " + server + " answered " + d + "."
 	}
@@ -224,8 +225,8 @@ func (r report) machine() string {
 	field("Final-Recipient", r.finalRecipient())
 	field("Action", map[string]string{spool.KindDSN: "failed", spool.KindDelay: "delayed"}[r.kind])
 	field("Status", r.status())
-	if r.peerSpoke() && hostName.MatchString(r.last.Host) {
-		field("Remote-MTA", "dns; "+r.last.Host)
+	if said, ok := r.said(); ok && hostName.MatchString(said.Host) {
+		field("Remote-MTA", "dns; "+said.Host)
 	}
 	if d := r.diagnostic(); d != "" {
 		field("Diagnostic-Code", "smtp; "+d)
@@ -240,21 +241,25 @@ func (r report) machine() string {
 	return b.String()
 }
 
-// peerSpoke reports whether the last attempt is what this notice is about.
-func (r report) peerSpoke() bool {
-	return r.last.Result != spool.ResultDelivered && !r.tried.IsZero() &&
+// said is what a peer said that this notice is about.
+func (r report) said() (attemptData, bool) {
+	if r.returned != nil {
+		return *r.returned, true
+	}
+	return r.last, r.last.Result != spool.ResultDelivered && !r.tried.IsZero() &&
 		(r.tried.Equal(r.happened) || r.reason == spool.ReasonExpired)
 }
 
 // diagnostic is the numbers of the peer's reply, or empty.
 func (r report) diagnostic() string {
-	if !r.peerSpoke() || r.last.Code < 400 || r.last.Code > 599 {
+	said, ok := r.said()
+	if !ok || said.Code < 400 || said.Code > 599 {
 		return ""
 	}
-	if enhancedCode.MatchString(r.last.Enhanced) {
-		return fmt.Sprintf("%d %s", r.last.Code, r.last.Enhanced)
+	if enhancedCode.MatchString(said.Enhanced) {
+		return fmt.Sprintf("%d %s", said.Code, said.Enhanced)
 	}
-	return fmt.Sprint(r.last.Code)
+	return fmt.Sprint(said.Code)
 }
 
 // status is the enhanced status of the delivery: of class 4 while it is
@@ -262,8 +267,8 @@ func (r report) diagnostic() string {
 func (r report) status() string {
 	w := word(r.reason)
 	s := w.status
-	if w.peer && r.peerSpoke() && enhancedCode.MatchString(r.last.Enhanced) {
-		s = r.last.Enhanced
+	if said, ok := r.said(); ok && w.peer && enhancedCode.MatchString(said.Enhanced) {
+		s = said.Enhanced
 	}
 	if r.kind == spool.KindDelay {
 		s = "4" + s[1:]

@@ -3,19 +3,22 @@
 //
 // A delivery is unsettled in one of the upper states and then settles. A
 // waiting delivery (its notice is accepted, nobody has read it yet) is settled
-// and can still become read, expired or canceled.
+// and can still become read, expired or canceled; and what a mail system has
+// taken and then returns becomes failed.
 //
 //	           ┌───────── hold ─────────┐
 //	           ▼                        │
 //	(new) ─▶ held ── release ─▶ ready ◀─┴─▶ deferred     (release: scheduled, while send_at is ahead)
 //	  │                          ▲  │          │
 //	  ├──▶ scheduled ── due ─────┘  │◀── due ──┘
-//	  └──▶ ready                    ▼
-//	                             sending ─▶ delivered
-//	                                │  ├──▶ waiting ─▶ read | expired | canceled
-//	                                │  ├──▶ failed
-//	                                │  └──▶ expired
-//	                                └─ temporary ─▶ deferred
+//	  ├──▶ ready                    ▼
+//	  │                          sending ─▶ delivered ─ bounce ─▶ failed
+//	  │                             │  ├──▶ waiting ─▶ read | expired | canceled
+//	  │                             │  │      └───── bounce ───▶ failed
+//	  │                             │  ├──▶ failed
+//	  │                             │  └──▶ expired
+//	  │                             └─ temporary ─▶ deferred
+//	  └──▶ suppressed ◀── ready     (the address is one that nothing is sent to)
 //	held | scheduled | ready | deferred ── cancel ─▶ canceled
 //
 // Invariants:
@@ -180,6 +183,14 @@ const (
 	ReasonScheduled        = "send_at"
 	ReasonNoKey            = "no_usable_key"     // the plan asks for one and the recipient has none
 	ReasonKeyLookup        = "key_lookup_failed" // the same, but a source could not be asked now
+	ReasonBounced          = "bounced"           // the peer took it and returned it later
+
+	// Why the address is suppressed.
+	ReasonSuppressedHard      = "suppressed_hard_bounce"
+	ReasonSuppressedSoft      = "suppressed_soft_bounces"
+	ReasonSuppressedComplaint = "suppressed_complaint"
+	ReasonSuppressedManual    = "suppressed_manual"
+	ReasonSuppressedImport    = "suppressed_import"
 
 	// Why the portal was taken in place of TLS.
 	ReasonByPolicy        = "by_policy" // or by the caller's choice

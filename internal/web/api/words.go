@@ -54,6 +54,13 @@ var sentences = map[string]string{
 	spool.ReasonNoKey:            "The policy asks for encryption to the recipient's own key, and none can be used. It is held until there is one.",
 	spool.ReasonKeyLookup:        "The policy asks for encryption to the recipient's own key, and a place where it may be published did not answer. It is tried again.",
 	spool.ReasonScheduled:        "It waits for its send_at.",
+	spool.ReasonBounced:          "The recipient's mail server took it and returned it later.",
+
+	spool.ReasonSuppressedHard:      "Nothing is sent to this address, because mail to it was returned: there is no such mailbox.",
+	spool.ReasonSuppressedSoft:      "Nothing is sent to this address for a time, because mail to it was returned again and again.",
+	spool.ReasonSuppressedComplaint: "No bulk mail is sent to this address, because its owner complained.",
+	spool.ReasonSuppressedManual:    "Nothing is sent to this address, because your organization wants it so.",
+	spool.ReasonSuppressedImport:    "Nothing is sent to this address: it is on a list that your organization imported.",
 
 	spool.ReasonByPolicy:        "The policy, or the caller, chose the portal.",
 	spool.ReasonCertExpired:     "The certificate of the recipient's mail server is not valid at this time, so the message waits in the portal.",

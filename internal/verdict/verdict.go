@@ -122,6 +122,14 @@ func (j *Judge) Check(ctx context.Context, a Arrival) (Verdict, error) {
 	return v, nil
 }
 
+// Allows tells what the sender's domain says of an address, as receivers of
+// our own mail will hear it. Of the arrival only its envelope is looked at.
+func (j *Judge) Allows(ctx context.Context, a Arrival) SPF {
+	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
+	defer cancel()
+	return checkSPF(lookups{j.Resolver, ctx}, a)
+}
+
 // author is the domain of the one author that From names. Several fields, or
 // addresses in several domains, would be read differently by different programs.
 func author(h mail.Header) string {

@@ -8,7 +8,6 @@ CREATE TABLE inbound_return_paths (
     org_id     BYTEA  NOT NULL,
     domain     TEXT   NOT NULL,
     created_at BIGINT NOT NULL,
-    checked_at BIGINT NOT NULL,
     off_at     BIGINT
 );
 CREATE UNIQUE INDEX inbound_return_paths_domain ON inbound_return_paths (org_id, domain) WHERE off_at IS NULL;

@@ -24,7 +24,7 @@ func (n *session) auth(rest string) error {
 	mechanism, initial, _ := strings.Cut(strings.Trim(rest, " "), " ")
 	mechanism = strings.ToUpper(mechanism)
 	switch {
-	case n.role == Relay:
+	case n.anonymous():
 		n.reply(502, "5.5.1", "Nobody needs to authenticate here.")
 		return nil
 	case n.hello == "" || !n.extended:

@@ -104,7 +104,7 @@ func (n *session) data(rest string) error {
 	}
 	n.reply(354, "", "Send the message; end it with <CRLF>.<CRLF>")
 	dot := newDotReader(n.line)
-	receipt, err := n.accept(dot)
+	done, err := n.accept(dot)
 	if dot.err != nil {
 		return dot.err
 	}
@@ -114,7 +114,7 @@ func (n *session) data(rest string) error {
 			return flood
 		}
 	}
-	n.answer(receipt, err)
+	n.answer(done, err)
 	return flood
 }
 
@@ -123,7 +123,7 @@ func (n *session) ready() bool {
 	switch {
 	case !n.tx.open:
 		n.reply(503, "5.5.1", "Say MAIL first.")
-	case len(n.tx.rcpts) == 0:
+	case n.tx.recipients() == 0:
 		n.reply(503, "5.5.1", "There is no recipient.")
 	default:
 		return true
@@ -131,17 +131,22 @@ func (n *session) ready() bool {
 	return false
 }
 
-// accept hands a message to the front door.
-func (n *session) accept(body io.Reader) (submit.Receipt, error) {
+// accept hands a message to the front door, or to the inbound one, and gives
+// the words of success.
+func (n *session) accept(body io.Reader) (done string, err error) {
 	tx := n.tx
+	if len(tx.tickets) > 0 {
+		return "Taken.", n.acceptInbound(mail.NewStrictReader(body))
+	}
 	source := spool.FromSMTP
 	if n.role == Relay {
 		source = spool.FromRelay
 	}
-	return n.s.Door.Accept(n.s.ctx, submit.Draft{
+	receipt, err := n.s.Door.Accept(n.s.ctx, submit.Draft{
 		Principal: tx.principal, Source: source, Sender: tx.sender, Recipients: tx.rcpts, RequireTLS: tx.requireTLS,
 		Message: mail.NewStrictReader(body), Protocol: n.protocol(), EHLO: n.hello,
 	})
+	return "Accepted as " + receipt.Message.Text(id.Message), err
 }
 
 // protocol is the word for Received (RFC 3848, RFC 6531 section 4.3).
@@ -156,24 +161,24 @@ func (n *session) protocol() string {
 	if n.tls != nil {
 		word += "S"
 	}
-	if n.role != Relay {
+	if !n.anonymous() {
 		word += "A"
 	}
 	return word
 }
 
 // answer tells what became of a message, and ends its transaction.
-func (n *session) answer(receipt submit.Receipt, err error) {
+func (n *session) answer(done string, err error) {
 	if n.tx.requireTLS {
 		n.record.requireTLS++
 	}
-	n.record.recipients += len(n.tx.rcpts)
+	n.record.recipients += n.tx.recipients()
 	if err != nil {
 		n.record.refused++
 		n.replyFault(err)
 	} else {
 		n.record.accepted++
-		n.reply(250, "2.0.0", "Accepted as "+receipt.Message.Text(id.Message))
+		n.reply(250, "2.0.0", done)
 	}
 	n.reset()
 }
@@ -265,7 +270,7 @@ func (n *session) bdat(rest string) error {
 	switch {
 	case !n.tx.open:
 		return n.outOfStep(rest, 503, "5.5.1", "Say MAIL first.")
-	case len(n.tx.rcpts) == 0:
+	case n.tx.recipients() == 0:
 		return n.outOfStep(rest, 503, "5.5.1", "There is no recipient.")
 	}
 	c := &chunkReader{n: n}
@@ -273,7 +278,7 @@ func (n *session) bdat(rest string) error {
 		return err
 	}
 	n.record.bdat++
-	receipt, err := n.accept(c)
+	done, err := n.accept(c)
 	switch {
 	case errors.Is(c.err, errAborted):
 		n.reset()
@@ -285,7 +290,7 @@ func (n *session) bdat(rest string) error {
 	if err := skip(n.line.r, c.left); err != nil && !errors.Is(err, errFlood) {
 		return err
 	}
-	n.answer(receipt, err)
+	n.answer(done, err)
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (n *session) mail(rest string) {
 	case n.hello == "":
 		n.reply(503, "5.5.1", "Say EHLO first.")
 		return
-	case n.role != Relay && n.key.Empty():
+	case !n.anonymous() && n.key.Empty():
 		n.reply(530, "5.7.0", "Authenticate first.")
 		return
 	case n.tx.open:
@@ -99,11 +99,7 @@ func (n *session) mail(rest string) {
 		n.reply(553, "5.6.7", "This sender needs the parameter SMTPUTF8.")
 		return
 	}
-	if tx.principal, ok = n.acting(); !ok {
-		return
-	}
-	if err := n.s.Door.CheckSender(n.s.ctx, tx.principal, tx.sender); err != nil {
-		n.replyFault(err)
+	if !n.mayBring(&tx) {
 		return
 	}
 	if !n.line.begin() {
@@ -111,6 +107,21 @@ func (n *session) mail(rest string) {
 	}
 	n.tx = tx
 	n.reply(250, "2.1.0", "The sender is right.")
+}
+
+// mayBring reports whether the peer may hand in mail of this sender.
+func (n *session) mayBring(tx *transaction) (ok bool) {
+	if n.role == inboundRole {
+		return n.unhurried()
+	}
+	if tx.principal, ok = n.acting(); !ok {
+		return false
+	}
+	if err := n.s.Door.CheckSender(n.s.ctx, tx.principal, tx.sender); err != nil {
+		n.replyFault(err)
+		return false
+	}
+	return true
 }
 
 // acting gives who hands mail in now. A key is looked at again for each
@@ -153,13 +164,17 @@ func (n *session) mailParams(params map[string]string, tx *transaction) bool {
 		case "SMTPUTF8":
 			tx.utf8 = true
 		case "REQUIRETLS": // RFC 8689 section 2: only inside TLS
+			if n.role == inboundRole { // not offered: a report is taken, not carried on
+				n.reply(555, "5.5.4", "There is a parameter that is not known.")
+				return false
+			}
 			if n.tls == nil {
 				n.reply(530, "5.7.10", "REQUIRETLS can be asked for only inside TLS.")
 				return false
 			}
 			tx.requireTLS = true
 		case "AUTH": // RFC 4954 section 5: to be taken, and of no use here
-			if n.role == Relay {
+			if n.anonymous() {
 				n.reply(555, "5.5.4", "There is a parameter that is not known.")
 				return false
 			}
@@ -189,13 +204,19 @@ func (n *session) rcpt(rest string) {
 		n.reply(555, "5.5.4", "There is a parameter that is not known.")
 		return
 	}
+	if n.role == inboundRole && strings.EqualFold(path, "postmaster") { // RFC 5321 section 4.5.1
+		n.ticket(n.s.Inbound.PostmasterTicket())
+		return
+	}
 	to, err := mail.ParseAddress(path)
 	switch {
 	case err != nil:
 		n.reply(553, "5.1.3", "The recipient's address cannot be read.")
 	case to.NeedsSMTPUTF8() && !n.tx.utf8:
 		n.reply(553, "5.6.7", "This recipient needs the parameter SMTPUTF8.")
-	case len(n.tx.rcpts) >= n.s.MaxRecipients: // RFC 5321 section 4.5.3.1.10
+	case n.forUs(to):
+		n.inboundRcpt(to)
+	case len(n.tx.rcpts) >= n.s.MaxRecipients || len(n.tx.tickets) > 0: // RFC 5321 section 4.5.3.1.10
 		n.reply(452, "4.5.3", "Too many recipients.")
 	default:
 		n.tx.rcpts = append(n.tx.rcpts, to)

@@ -1,10 +1,11 @@
 // Package smtpin takes mail by SMTP: submission from mail clients and
 // programs (RFC 6409), with STARTTLS or with TLS from the first octet (RFC
-// 8314), and relay from networks an organization trusts.
+// 8314), relay from networks an organization trusts, and on the same port,
+// from everybody else, what comes in from outside (see package inbound).
 //
 // Invariants:
-//   - 250 to DATA or the last BDAT is written only after submit.Door.Accept
-//     returned, which is after the commit.
+//   - 250 to DATA or the last BDAT is written only after the Accept of one of
+//     the two doors returned, which is after the commit.
 //   - One message in is one answer out: it is accepted whole or refused whole.
 //     Only CRLF.CRLF ends DATA; a bare CR, a bare LF, a NUL or an overlong line
 //     refuses the message, and in a command it ends the session, because what
@@ -13,8 +14,11 @@
 //   - Whatever is refused is still read to its end, so the session stays in
 //     step; what is too long to be read ends the session.
 //   - Before TLS nothing is heard but EHLO, NOOP, QUIT, RSET and STARTTLS,
-//     except on a relay listener from loopback. What came in clear behind
+//     except on a relay listener from loopback and from outside, where TLS is
+//     offered and not asked for (RFC 3207 section 4). What came in clear behind
 //     STARTTLS ends the session.
+//   - What comes from outside is never relayed: a recipient is one that
+//     inbound.Door knows, and all others get one answer.
 //   - A failed AUTH says nothing about why, takes its time, and a few of them
 //     end the session. A revoked key stops working within a session too.
 //   - Who has not authenticated yet, and whose network may not relay, has little
@@ -40,7 +44,9 @@ import (
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/web"
 )
 
 // Role is what a listener is for.
@@ -51,6 +57,8 @@ const (
 	Submission  Role = "submission"  // port 587: STARTTLS, then AUTH
 	Submissions Role = "submissions" // port 465: TLS from the first octet, then AUTH
 	Relay       Role = "relay"       // trusted networks, no AUTH
+	// inboundRole is that of a session on the relay listener from any other network.
+	inboundRole Role = "inbound"
 )
 
 // Source ties networks to the organization whose mail they may hand in.
@@ -80,6 +88,11 @@ type Deps struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Sources []Source // of the relay listener
+	// Inbound takes what other networks bring to the relay listener. nil: they
+	// may bring nothing.
+	Inbound *inbound.Door
+	// Strangers bounds the messages of each of their addresses. nil: nothing does.
+	Strangers *web.Limiter
 }
 
 // Server speaks SMTP on any number of listeners.

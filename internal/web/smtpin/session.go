@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/private"
 )
@@ -36,6 +37,7 @@ type session struct {
 
 	from     netip.Prefix // where the peer is
 	stranger bool         // neither authenticated nor of a trusted network; under Server.mu
+	latest   time.Time    // that a stranger may stay
 
 	tls       *tls.ConnectionState // nil in clear
 	hello     string
@@ -57,6 +59,7 @@ type transaction struct {
 	utf8       bool
 	requireTLS bool
 	rcpts      []mail.Address
+	tickets    []inbound.Ticket // in place of rcpts, for what comes in from outside
 }
 
 // record is what is logged of a session.
@@ -74,8 +77,12 @@ func newSession(s *Server, conn net.Conn, role Role) *session {
 	if role == Relay {
 		_, trusted := s.source(conn.RemoteAddr())
 		n.stranger = !trusted
+		if !trusted && s.Inbound != nil {
+			n.role = inboundRole
+		}
 	}
 	if n.stranger {
+		n.latest = time.Now().Add(visitTime)
 		n.line.until(time.Now().Add(s.StrangerTime))
 	}
 	return n
@@ -308,8 +315,11 @@ func (n *session) command(text string) error {
 
 // needsTLS reports whether the session may not go on in clear.
 func (n *session) needsTLS() bool {
-	return n.tls == nil && (n.role != Relay || !loopback(n.line.conn.RemoteAddr()))
+	return n.tls == nil && n.role != inboundRole && (n.role != Relay || !loopback(n.line.conn.RemoteAddr()))
 }
+
+// anonymous reports whether the peer is known by its network or not at all.
+func (n *session) anonymous() bool { return n.role == Relay || n.role == inboundRole }
 
 func (n *session) reset() {
 	n.tx = transaction{}
@@ -344,10 +354,10 @@ func (n *session) ehlo(name string) {
 	switch {
 	case n.tls == nil && n.s.TLS != nil:
 		words = append(words, "STARTTLS")
-	case n.tls != nil:
+	case n.tls != nil && n.role != inboundRole:
 		words = append(words, "REQUIRETLS")
 	}
-	if n.tls != nil && n.role != Relay {
+	if n.tls != nil && !n.anonymous() {
 		words = append(words, "AUTH PLAIN LOGIN")
 	}
 	for i, w := range words {

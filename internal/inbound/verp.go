@@ -55,7 +55,7 @@ func (p *Paths) Address(ctx context.Context, org id.ID, sender mail.Address, del
 func (p *Paths) delivery(org id.ID, to mail.Address) (delivery id.ID, ok bool, err error) {
 	text, found := strings.CutPrefix(strings.ToLower(to.Local()), verpMark)
 	b, bad := verpText.DecodeString(text)
-	if !found || bad != nil || len(b) != verpSize {
+	if !found || bad != nil || len(b) != verpSize || len(text) != verpText.EncodedLen(verpSize) {
 		return delivery, false, nil
 	}
 	copy(delivery[:], b)

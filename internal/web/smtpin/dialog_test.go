@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/inbound/inboundtest"
 )
 
 // TestDialogs plays the conversations in testdata/dialogs:
@@ -24,6 +25,7 @@ import (
 //	STORED n      messages accepted since the beginning
 //	HAS text      the newest message holds text (as a Go string is written)
 //	HASNOT text   it does not
+//	STATE n state the nth delivery with a return path is in this state
 //	END           the server has closed the connection
 //
 // {x*8192} is repeated text, {PLAIN} and the like are credentials. When a
@@ -35,6 +37,7 @@ func TestDialogs(t *testing.T) {
 	}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		w := newWorld(t, d, nil)
+		w.returnPaths()
 		for _, f := range files {
 			t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, w, f) })
 		}
@@ -83,6 +86,11 @@ func play(t *testing.T, w *world, file string) {
 		case "HAS", "HASNOT":
 			if m := w.Stored()[0]; strings.Contains(m, unquote(t, arg)) != (verb == "HAS") {
 				t.Fatalf("%s: the message is\n%q", where, m)
+			}
+		case "STATE":
+			n, state, _ := strings.Cut(arg, " ")
+			if got := inboundtest.State(t, w.House, w.sent[must(strconv.Atoi(n))-1]); string(got) != state {
+				t.Fatalf("%s: the delivery is %s, want %s", where, got, state)
 			}
 		case "END":
 			p.end()

@@ -23,7 +23,10 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
+	"github.com/sealpost/sealpost/internal/inbound/inboundtest"
 	"github.com/sealpost/sealpost/internal/private/privatetest"
+	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
@@ -41,6 +44,9 @@ type world struct {
 	log    *privatetest.Log
 	server *Server
 	addrs  map[string]string
+
+	incoming *inbound.Door
+	sent     []spool.Item // deliveries that {VERP}, {VERP2} and {VERP3} stand for
 }
 
 func must[T any](v T, err error) T {
@@ -62,10 +68,12 @@ func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.door = w.Door(func(deps *submit.Deps) { deps.Hostname, deps.MaxSize, deps.Log = host, 200_000, log })
 	w.certificate()
+	w.incoming = inboundtest.Door(t, w.House, w.Org.ID, "clinic.example", func(deps *inbound.Deps) { deps.Log, deps.Hostname = log, host })
 	deps := Deps{
 		Config: Config{Hostname: host, MaxSize: 200_000, MaxRecipients: 10, AuthDelay: -1},
 		Door:   w.door, Clients: w.Clients, TLS: w.tls, Clock: clock.System{}, Log: log,
 		Sources: []Source{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: w.Org.ID}},
+		Inbound: w.incoming,
 	}
 	if change != nil {
 		change(&deps)
@@ -103,6 +111,16 @@ func (w *world) credentials(key, reader string) {
 	w.words["PLAIN_READER"] = b64([]byte("\x00apikey\x00" + reader))
 	w.words["PLAIN_WRONG"] = b64([]byte("\x00apikey\x00" + key[:len(key)-4] + "AAAA"))
 	w.words["PLAIN_NONSENSE"] = b64([]byte("apikey"))
+}
+
+// returnPaths makes addresses of deliveries, and one that is forged.
+func (w *world) returnPaths() {
+	for _, name := range []string{"VERP", "VERP2", "VERP3"} {
+		w.sent = append(w.sent, inboundtest.Sent(w.T, w.House, w.Org.ID, "ada@clinic.example", "patient@example.org", spool.Delivered))
+		a := must(w.incoming.Paths.Address(context.Background(), w.Org.ID, inboundtest.Sender(w.T, "ada@clinic.example"), w.sent[len(w.sent)-1].ID))
+		w.words[name] = a.Reveal()
+	}
+	w.words["FORGED"] = w.words["VERP"][:10] + "aaaa" + w.words["VERP"][14:]
 }
 
 func (w *world) certificate() {

@@ -32,12 +32,14 @@ import (
 	"github.com/sealpost/sealpost/internal/dkim"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/identity"
+	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/resolve"
 	"github.com/sealpost/sealpost/internal/retain"
+	"github.com/sealpost/sealpost/internal/suppress"
 )
 
 // Core is what every command needs.
@@ -61,6 +63,9 @@ type Core struct {
 	DKIM       *dkim.Service
 	Pools      *pool.Service
 	Retention  *retain.Service
+
+	Suppress    *suppress.Service
+	ReturnPaths *inbound.Paths
 }
 
 // Options are what a Core takes from its surroundings.
@@ -148,6 +153,7 @@ func (c *Core) open(ctx context.Context) error {
 		return err
 	}
 	c.openPools()
+	c.openReturns()
 	return nil
 }
 

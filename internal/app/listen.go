@@ -20,6 +20,7 @@ import (
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/web"
 	"github.com/sealpost/sealpost/internal/web/smtpin"
 )
 
@@ -54,9 +55,14 @@ func (s *Server) listenSMTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	strangers, err := web.NewLimiter(s.Clock, messagesOfStranger, messagesOfStranger)
+	if err != nil {
+		return err
+	}
 	s.smtp = smtpin.New(smtpin.Deps{
 		Config: smtpin.Config{Hostname: cfg.Hostname, MaxSize: int64(cfg.Limits.MessageSize), MaxRecipients: cfg.Limits.Recipients},
 		Door:   s.door, Clients: s.Clients, TLS: s.certs.config(), Clock: s.Clock, Log: s.Log, Sources: sources,
+		Inbound: s.inbound, Strangers: strangers,
 	})
 	for _, door := range []struct {
 		addr string

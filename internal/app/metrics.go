@@ -16,7 +16,7 @@ import (
 // metrics are figures without names: no address, no domain of a recipient.
 func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), depth{s}, poolFigures{s.Pools})
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), depth{s}, poolFigures{s.Pools}, arrivals{s.inbound})
 	return r
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/job"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/pickup"
@@ -44,6 +45,8 @@ type Server struct {
 	names  orgNames
 	tracer tracing
 	ready  atomic.Bool
+
+	inbound *inbound.Door
 
 	shaping *shaping.Rules // nil without the role deliver
 }
@@ -79,6 +82,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	}
 	s.wireDelivery()
 	s.wireDoor()
+	s.wireInbound()
 	if s.engine != nil {
 		if err := s.engine.Start(ctx); err != nil {
 			return fmt.Errorf("start delivery: %w", err)
@@ -159,11 +163,12 @@ func (s *Server) wireDelivery() {
 			Alone:      s.DB.Dialect == db.SQLite, SMTPPort: cfg.Network.SMTPPort,
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Posture: s.Posture, Clock: s.Clock, Log: s.Log,
-		SMTP:    smtpclient.Deps{RootCAs: s.Roots, Name: cfg.Hostname, Clock: s.Clock, Timeouts: timeouts},
-		Policy:  func(ctx context.Context, org id.ID) (policy.Document, int64, error) { return s.door.PolicyOf(ctx, org) },
-		Keys:    s.Keyring.Find,
-		Signer:  s.Identities.Signer,
-		DKIM:    s.DKIM.Signers,
+		SMTP:       smtpclient.Deps{RootCAs: s.Roots, Name: cfg.Hostname, Clock: s.Clock, Timeouts: timeouts},
+		Policy:     func(ctx context.Context, org id.ID) (policy.Document, int64, error) { return s.door.PolicyOf(ctx, org) },
+		Keys:       s.Keyring.Find,
+		Signer:     s.Identities.Signer,
+		DKIM:       s.DKIM.Signers,
+		ReturnPath: s.ReturnPaths.Address, Suppressed: s.suppressedNow, Refused: s.refused,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -185,7 +190,8 @@ func (s *Server) wireDoor() {
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Accounts: s.Accounts, Clock: s.Clock, Log: s.Log,
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
-		Journal: s.Retention.Journal,
+		Journal:    s.Retention.Journal,
+		Suppressed: s.suppressed,
 		Reserve: func(n int) id.ID {
 			if s.engine == nil {
 				return id.ID{}
@@ -231,6 +237,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "pickup.purge", Every: time.Hour, Do: s.pickup.Purge},
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
+		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
 		s.retentionJob(),
 	}...) {

@@ -135,9 +135,6 @@ func (l *loader) checkCertificate(http bool) {
 
 func (l *loader) checkSources() {
 	c := l.config
-	if c.Listen.Relay != "" && len(c.Relay.Source) == 0 && c.HasRole(RoleSMTP) {
-		l.wrong("listen.relay", "needs at least one [[relay.source]]")
-	}
 	type owned struct {
 		network netip.Prefix
 		org     string

@@ -44,6 +44,7 @@ type Config struct {
 	Delivery Delivery `toml:"delivery" doc:"How mail leaves."`
 	DKIM     DKIM     `toml:"dkim" doc:"Keys that sign for sender domains."`
 	Keyring  Keyring  `toml:"keyring" doc:"Where keys and certificates of recipients are looked for."`
+	Suppress Suppress `toml:"suppress" doc:"When an address that returns mail is sent nothing for a time. A complaint stops bulk mail until somebody allows the address again."`
 	Portal   Portal   `toml:"portal" doc:"How long recipients have."`
 	Ledger   Ledger   `toml:"ledger" doc:"How often the ledger is sealed by a signed checkpoint, whichever comes first."`
 
@@ -81,7 +82,7 @@ type Listen struct {
 	HTTPTLS     bool   `toml:"http_tls" default:"true" doc:"Whether listen.http speaks TLS. Only on loopback, behind a proxy on the same machine, can it be false."`
 	Submission  string `toml:"submission" default:":587" doc:"Mail from mail clients; STARTTLS and a password are required."`
 	Submissions string `toml:"submissions" default:":465" doc:"Mail from mail clients; TLS from the first byte, and a password."`
-	Relay       string `toml:"relay" example:":25" doc:"Mail from the networks of [[relay.source]], without a password. Needs a certificate except on loopback."`
+	Relay       string `toml:"relay" example:":25" doc:"Mail from the networks of [[relay.source]], without a password, and from all others bounces and reports to return paths. Needs a certificate except on loopback."`
 	Metrics     string `toml:"metrics" default:"127.0.0.1:9090" doc:"Health and metrics, in clear and for everybody who can reach it."`
 }
 
@@ -148,6 +149,14 @@ type Keyring struct {
 	KeyServers  []string `toml:"key_servers" default:"" example:"keys.openpgp.org" doc:"Key servers that verify addresses. They are told whom mail goes to, so there are none by default."`
 	Directories []string `toml:"directories" default:"" example:"ldaps://ldap.example.org/ou=people,dc=example,dc=org" doc:"LDAP directories, by ldaps, or by ldap with StartTLS."`
 	SMIMECAFile string   `toml:"smime_ca_file" example:"/etc/sealpost/smime-roots.pem" doc:"Authorities to trust for S/MIME in place of the system's, in PEM."`
+}
+
+// Suppress is the section of that name.
+type Suppress struct {
+	HardFor    time.Duration `toml:"hard_for" default:"180d" min:"1d" max:"3650d" doc:"How long nothing is sent to a mailbox that does not exist."`
+	SoftCount  int           `toml:"soft_count" default:"5" min:"2" max:"1000" doc:"How many deliveries a mailbox must fail to take for reasons that may pass, such as being full."`
+	SoftWithin time.Duration `toml:"soft_within" default:"14d" min:"1d" max:"365d" doc:"Within which time."`
+	SoftFor    time.Duration `toml:"soft_for" default:"14d" min:"1d" max:"3650d" doc:"How long nothing is sent to it then."`
 }
 
 // Portal is the section of that name.

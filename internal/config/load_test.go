@@ -217,7 +217,6 @@ func TestMistakes(t *testing.T) {
 		"listen.http = \":0443\"":                                "listen.http: must be host:port or :port, or empty to turn it off",
 		"listen.submissions = \":587\"":                          "listen.submissions: is the same as listen.submission",
 		"listen.http_tls = \"no\"":                               "listen.http_tls: must be true or false",
-		"listen.relay = \"127.0.0.1:25\"":                        "listen.relay: needs at least one [[relay.source]]",
 		"relay.source = [{org = \"a\"}]":                         "relay.source[0].networks: must name at least one network",
 		"relay.source = [{networks=[\"10.0.0.0/8\"]}]":           "relay.source[0].org: must be the short name of an organization: small letters, digits and -",
 		"relay.source = [{org=\"a\",networks=[\"10.1.0.0/8\"]}]": "relay.source[0].networks: has a network with bits set behind its length; write 10.20.0.0/16, not 10.20.3.4/16",

@@ -32,7 +32,7 @@ func (w *worker) deliver(work spool.Work) {
 		w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
 		return
 	}
-	if done := j.refresh(ctx); done {
+	if done := j.suppressed(ctx) || j.refresh(ctx); done {
 		return
 	}
 	j.attempt(ctx)
@@ -256,8 +256,12 @@ func (j *job) tryTLS(ctx context.Context) (used bool) {
 		j.deferFor(spool.ReasonTemporary, nil)
 		return true
 	}
-	m, d := j.work.Message, j.work.Delivery
-	j.send(ctx, policy.TLS, spool.Delivered, seal.TLS(m.Envelope.Sender, d.Recipient, floor, j.plan.RequireTLS, body))
+	from, err := j.from(ctx)
+	if err != nil {
+		j.deferFor(spool.ReasonTemporary, nil)
+		return true
+	}
+	j.send(ctx, policy.TLS, spool.Delivered, seal.TLS(from, j.work.Delivery.Recipient, floor, j.plan.RequireTLS, body))
 	return true
 }
 
@@ -268,7 +272,8 @@ func (j *job) tryPortal(ctx context.Context) (used bool) {
 		return j.weak == nil
 	}
 	name, err := e.OrgName(ctx, j.work.Org)
-	if err != nil {
+	from, bad := j.noticeFrom(ctx)
+	if err = errors.Join(err, bad); err != nil {
 		j.deferFor(spool.ReasonTemporary, nil)
 		return true
 	}
@@ -281,7 +286,7 @@ func (j *job) tryPortal(ctx context.Context) (used bool) {
 		return true
 	}
 	notice, err := seal.PortalNotice(seal.PortalText{
-		To: j.work.Delivery.Recipient, OrgName: name, FromDomain: pickup.SenderDomain(*j.work.Message), Link: link.URL,
+		Sender: from, To: j.work.Delivery.Recipient, OrgName: name, FromDomain: pickup.SenderDomain(*j.work.Message), Link: link.URL,
 		ExpiresAt: link.ExpiresAt, Date: e.Clock.Now(),
 	}, j.plan.NoticeFloor)
 	if err == nil {

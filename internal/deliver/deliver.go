@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/blob"
+	"github.com/sealpost/sealpost/internal/bounce/classify"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
@@ -89,6 +90,15 @@ type Deps struct {
 	// DKIM gives what signs for a domain of an organization. nil: mail goes
 	// without signatures of domains.
 	DKIM func(ctx context.Context, org id.ID, domain string) ([]dkim.Signer, error)
+	// ReturnPath gives the envelope sender of a delivery in place of the
+	// message's, or that one. nil: always that one.
+	ReturnPath func(ctx context.Context, org id.ID, sender mail.Address, delivery id.ID) (mail.Address, error)
+	// Suppressed gives the reason for which nothing is sent to an address now,
+	// or "". nil: there never is one.
+	Suppressed func(ctx context.Context, org id.ID, to mail.Address, bulk bool) (reason string, err error)
+	// Refused is told of a delivery that ended because a peer said no, in the
+	// transaction that records it. nil: nobody asks.
+	Refused func(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, permanent bool) error
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
 	// TLSResult is told of each TLS session with a mail host, and of each that

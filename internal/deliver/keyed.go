@@ -89,7 +89,11 @@ func (j *job) tryKey(ctx context.Context, s policy.Seal) (used bool) {
 }
 
 func (j *job) sealToKey(ctx context.Context, s policy.Seal) (*seal.Artifact, *spool.Protection, error) {
-	from, to, now := j.work.Message.Envelope.Sender, j.work.Delivery.Recipient, j.w.e.Clock.Now()
+	to, now := j.work.Delivery.Recipient, j.w.e.Clock.Now()
+	from, err := j.from(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	choice := j.found.PGP
 	if s == policy.SMIME {
 		choice = j.found.SMIME

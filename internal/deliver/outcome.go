@@ -107,6 +107,7 @@ func describe(a *spool.Attempt, err error) {
 	switch {
 	case errors.As(err, &refused):
 		a.Code, a.Enhanced, a.Reply = refused.Reply.Code, enhanced(refused.Reply), refused.Reply.Text
+		a.Class = class(a)
 		if refused.Reply.Permanent() {
 			a.Result = spool.ResultPermanent
 		}
@@ -243,11 +244,14 @@ func (w *worker) finish(work spool.Work, o spool.Outcome) {
 	}
 	w.commit(work, func(tx *db.Tx) error {
 		ours, err := spool.Finish(tx, work.Item, work.Run, key, o)
-		if err == nil && ours && o.State == spool.Waiting {
+		if err != nil || !ours {
+			return err
+		}
+		if o.State == spool.Waiting {
 			// An earlier notice whose outcome was unknown may have been used by now.
 			return pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
 		}
-		return err
+		return w.e.refused(tx, work, o)
 	})
 }
 

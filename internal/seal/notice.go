@@ -29,6 +29,7 @@ const noticeLocal = "secure-message"
 // PortalText is what goes into the notice of a portal delivery. Everything but
 // the link and the recipient is the same for all messages of an organization.
 type PortalText struct {
+	Sender     mail.Address // of the envelope: the return path of the delivery, or zero
 	To         mail.Address
 	OrgName    string
 	FromDomain string // of the message's sender, without its local part
@@ -70,7 +71,9 @@ func PortalNotice(t PortalText, floor policy.Grade) (*Artifact, error) {
 	if err != nil {
 		return nil, fmt.Errorf("portal notice: %w", err)
 	}
-	return notice(t.To, floor, text), nil
+	a := notice(t.To, floor, text)
+	a.from = t.Sender
+	return a, nil
 }
 
 // CodeText makes the mail that brings a code. It is stored sealed until it is

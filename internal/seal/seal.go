@@ -123,7 +123,8 @@ func Report(to mail.Address, floor policy.Grade, text []byte) *Artifact {
 }
 
 // notice has the null sender, so that it can never be answered by a bounce
-// (RFC 5321 section 4.5.5).
+// (RFC 5321 section 4.5.5). Only that of a portal delivery may have a return
+// path, which answers nothing.
 func notice(to mail.Address, floor policy.Grade, text []byte) *Artifact {
 	return &Artifact{to: to, floor: max(floor, policy.Encrypted), body: Body{
 		Size: int64(len(text)),

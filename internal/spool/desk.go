@@ -42,6 +42,7 @@ type Tried struct {
 	Host     string
 	Code     int
 	Enhanced string
+	Class    string         // why the peer said no, or empty
 	Reply    private.String // the peer's words
 	Evidence *Evidence      // of the transport, or nil
 
@@ -144,7 +145,7 @@ func readAttempted(key *custody.DataKey, e ledger.Event) (Tried, error) {
 		return Tried{}, errors.New("stored attempt does not parse")
 	}
 	t := Tried{Number: f.Number, At: e.At, Took: time.Duration(f.Micros) * time.Microsecond, Seal: f.Seal, Result: f.Result,
-		Reason: f.Reason, Host: f.Host, Code: f.Code, Enhanced: f.Enhanced}
+		Reason: f.Reason, Host: f.Host, Code: f.Code, Enhanced: f.Enhanced, Class: f.Class}
 	if len(f.Evidence) > 0 {
 		if err := json.Unmarshal(f.Evidence, &t.Evidence); err != nil {
 			return t, errors.New("stored evidence does not parse")

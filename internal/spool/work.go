@@ -26,6 +26,7 @@ type Attempt struct {
 	Host     string // the MX that answered, or empty
 	Code     int    // SMTP reply code, or 0
 	Enhanced string // enhanced status (RFC 3463), or empty
+	Class    string // why a peer said no (see classify), or empty
 	Reply    private.String
 	Evidence *Evidence // nil when no host was reached
 	Began    time.Time
@@ -69,6 +70,7 @@ type attemptedFact struct {
 	Host     string          `json:"host,omitempty"`
 	Code     int             `json:"code,omitempty"`
 	Enhanced string          `json:"enhanced,omitempty"`
+	Class    string          `json:"class,omitempty"`
 	Micros   int64           `json:"duration_us,omitempty"`
 	Evidence json.RawMessage `json:"evidence,omitempty"`
 }
@@ -311,7 +313,7 @@ func appendAttempt(tx *db.Tx, it Item, key *custody.DataKey, o Outcome) error {
 	}
 	f := ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: o.At, Data: attemptedFact{
 		Number: a.Number, Seal: a.Seal, Result: a.Result, Reason: o.Reason, Host: a.Host, Code: a.Code,
-		Enhanced: a.Enhanced, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: evidence,
+		Enhanced: a.Enhanced, Class: a.Class, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: evidence,
 	}}
 	if key != nil && !a.Reply.Empty() {
 		f.Key, f.Private = key, attemptedPrivate{a.Reply.Reveal()}

@@ -64,6 +64,10 @@ type Draft struct {
 	RequestHash    []byte         // of the whole request; only with a key
 }
 
+// Suppression are the reasons for which nothing, and no bulk mail, is sent to a
+// recipient.
+type Suppression struct{ All, Bulk string }
+
 // Receipt is the answer to an accepted draft.
 type Receipt struct {
 	Message    id.ID
@@ -113,6 +117,9 @@ type Deps struct {
 	// Journal gives the organization's archive address, or zero, which gets a
 	// copy of everything. nil: no organization has one.
 	Journal func(ctx context.Context, org id.ID) (mail.Address, error)
+	// Suppressed gives, of each recipient, the reasons for which nothing and no
+	// bulk mail is sent to it, or "". It may give none at all. nil: there never is one.
+	Suppressed func(ctx context.Context, org id.ID, recipients []mail.Address) ([]Suppression, error)
 	// Reserve gives the run that will attempt n deliveries at once, or zero
 	// when this node does not deliver or its memory is full.
 	Reserve func(n int) id.ID
@@ -390,6 +397,9 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 			dl.State, dl.Reason = spool.Held, spool.ReasonHeld
 		}
 		all = append(all, dl)
+	}
+	if err := d.suppress(ctx, draft.Principal.Org, all); err != nil {
+		return nil, err
 	}
 	if refused == len(all) {
 		return all, fault.New(fault.Refused, "refused_by_policy", "Your organization's policy refuses this message: "+all[0].Plan.Refuse)

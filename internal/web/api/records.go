@@ -70,6 +70,7 @@ type attempt struct {
 	Host       string          `json:"host" doc:"The server that answered." example:"mx1.example.org"`
 	Code       int             `json:"code,omitempty" doc:"Its SMTP reply code." example:"250"`
 	Status     string          `json:"status,omitempty" doc:"Its enhanced status code (RFC 3463)." example:"2.0.0"`
+	Class      string          `json:"class,omitempty" doc:"Why it said no: mailbox_unknown, mailbox_full, policy, spam, content, dns, tls, rate, expired or other." example:"mailbox_full"`
 	Reply      string          `json:"reply,omitempty" doc:"Its words."`
 	Evidence   *spool.Evidence `json:"evidence,omitempty" doc:"What proves the transport: grade, TLS version and suite, key exchange, fingerprint of the certificate and how it was verified, MTA-STS policy."`
 	Protection *protection     `json:"protection,omitempty" doc:"How it was sealed to a key of the recipient, for the seals pgp and smime."`
@@ -157,7 +158,7 @@ func getDelivery(c *call) (any, error) {
 	out.Reasons = append(out.Reasons, d.Plan.Reasons...)
 	for _, t := range tried {
 		out.Attempts = append(out.Attempts, attempt{Number: t.Number, At: t.At.UTC(), DurationUS: t.Took.Microseconds(), Result: t.Result,
-			Reason: t.Reason, Seal: string(t.Seal), Host: t.Host, Code: t.Code, Status: t.Enhanced, Reply: t.Reply.Reveal(), Evidence: t.Evidence,
+			Reason: t.Reason, Seal: string(t.Seal), Host: t.Host, Code: t.Code, Status: t.Enhanced, Class: t.Class, Reply: t.Reply.Reveal(), Evidence: t.Evidence,
 			Protection: protectionOf(t.Protection), PassedOver: t.PassedOver})
 	}
 	return out, nil

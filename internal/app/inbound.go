@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/internal/bounce/classify"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/suppress"
+)
+
+// openReturns wires return paths and suppressions, which commands look after
+// too.
+func (c *Core) openReturns() {
+	rules := c.Config.Suppress
+	c.Suppress = suppress.New(suppress.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Rules: suppress.Rules{
+		HardFor: rules.HardFor, SoftCount: rules.SoftCount, SoftWithin: rules.SoftWithin, SoftFor: rules.SoftFor}})
+	c.ReturnPaths = inbound.NewPaths(inbound.PathsDeps{DB: c.DB, Custody: c.Custody, Accounts: c.Accounts, Clock: c.Clock,
+		Resolver: c.Resolver, Hostname: c.Config.Hostname})
+}
+
+// messagesOfStranger is how many messages a minute one address from outside may
+// bring: a large provider returns much from few.
+const messagesOfStranger = 600
+
+func (s *Server) wireInbound() {
+	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Paths: s.ReturnPaths,
+		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize)})
+}
+
+// suppressionReasons are the words of the spool for those of suppress.
+var suppressionReasons = map[suppress.Reason]string{
+	suppress.HardBounce: spool.ReasonSuppressedHard, suppress.SoftBounces: spool.ReasonSuppressedSoft,
+	suppress.Complaint: spool.ReasonSuppressedComplaint, suppress.Manual: spool.ReasonSuppressedManual,
+	suppress.Import: spool.ReasonSuppressedImport,
+}
+
+// suppressed is for the front door.
+func (c *Core) suppressed(ctx context.Context, org id.ID, recipients []mail.Address) ([]submit.Suppression, error) {
+	found, err := c.Suppress.Check(ctx, org, recipients)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	all := make([]submit.Suppression, len(found))
+	for i, f := range found {
+		all[i] = submit.Suppression{All: suppressionReasons[f.All], Bulk: suppressionReasons[f.Bulk]}
+	}
+	return all, nil
+}
+
+// suppressedNow is for the engine, before an attempt.
+func (c *Core) suppressedNow(ctx context.Context, org id.ID, to mail.Address, bulk bool) (string, error) {
+	found, err := c.Suppress.Check(ctx, org, []mail.Address{to})
+	if err != nil || found == nil {
+		return "", err
+	}
+	return suppressionReasons[found[0].Of(bulk)], nil
+}
+
+// refused is for the engine, when a peer said no in the end.
+func (c *Core) refused(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, permanent bool) error {
+	hard, soft := inbound.Weigh(class, permanent)
+	if !hard && !soft {
+		return nil
+	}
+	return c.Suppress.Bounced(tx, suppress.Bounce{Recipient: to, Delivery: delivery, Hard: hard})
+}
+
+var inboundDesc = prometheus.NewDesc("sealpost_inbound_total", "What came from outside to port 25 since this node began, by what it was.", []string{"what"}, nil)
+
+// arrivals counts what strangers brought.
+type arrivals struct{ door *inbound.Door }
+
+func (arrivals) Describe(ch chan<- *prometheus.Desc) { ch <- inboundDesc }
+
+func (a arrivals) Collect(ch chan<- prometheus.Metric) {
+	for what, n := range a.door.Counts() {
+		ch <- prometheus.MustNewConstMetric(inboundDesc, prometheus.CounterValue, float64(n), what)
+	}
+}

@@ -40,11 +40,13 @@ type cli struct {
 	APIKey   apikeyCmd   `cmd:"" name:"apikey" group:"setup" help:"Issue and revoke keys for the API and for SMTP."`
 	Identity identityCmd `cmd:"" group:"setup" help:"Keys of the organization's own addresses, which sign and open mail."`
 	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`
+	Shaping  shapingCmd  `cmd:"" group:"setup" help:"Rules for how much a destination gets at once."`
 	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
 	Doctor  doctorCmd  `cmd:"" group:"operate" help:"Look at this installation and its surroundings, and say what is wrong and what to do."`
 	Open    openCmd    `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
 	Queue   queueCmd   `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
+	Pool    poolCmd    `cmd:"" group:"operate" help:"Where mail leaves from, and how those addresses stand."`
 	Ledger  ledgerCmd  `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`
 	Version versionCmd `cmd:"" group:"operate" help:"Show the version and the cryptographic module."`
 }

@@ -133,3 +133,20 @@ func below(host, suffix string) bool {
 }
 
 func lower(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
+
+// Reason says where a site and its limits come from: a name of the rules, and
+// files. What no file says is empty.
+type Reason struct {
+	Matched                          string // the domain or mail host in the rules; empty for a site no rule names
+	Connections, PerConnection, Rate string
+}
+
+// Explain is Site, with its reasons.
+func (r *Rules) Explain(domain string, mxHosts []string) (Site, Reason) {
+	t, by := r.rule(domain, mxHosts)
+	if t == nil {
+		t = &rule{}
+	}
+	all := t.over(r.rest)
+	return r.Site(domain, mxHosts), Reason{by, all.connections.file, all.perConnection.file, all.rate.file}
+}

@@ -58,6 +58,7 @@ func (c *Conn) Target() Target { return c.target }
 // certificate needs a connection of its own. After an error the connection is
 // still good, but bound to nothing until Rebind succeeds.
 func (c *Conn) Rebind(t Target, floor policy.Grade) (Evidence, error) {
+	c.target.Domain = ""
 	switch {
 	case t.Host != c.target.Host:
 		return c.ev, errors.New("smtpclient: the connection leads to another host")

@@ -41,6 +41,7 @@ type cli struct {
 	Identity identityCmd `cmd:"" group:"setup" help:"Keys of the organization's own addresses, which sign and open mail."`
 	Keyring  keyringCmd  `cmd:"" group:"setup" help:"Keys and certificates of recipients: where they come from and how far they are trusted."`
 	Shaping  shapingCmd  `cmd:"" group:"setup" help:"Rules for how much a destination gets at once."`
+	Partner  partnerCmd  `cmd:"" group:"setup" help:"Pinned certificates of partners' mail hosts, and client certificates shown to them."`
 	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
 	Doctor  doctorCmd  `cmd:"" group:"operate" help:"Look at this installation and its surroundings, and say what is wrong and what to do."`

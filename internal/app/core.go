@@ -35,6 +35,7 @@ import (
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/partner"
 	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/resolve"
@@ -59,6 +60,7 @@ type Core struct {
 	Certs      *certs.Judge
 	Keyring    *keyring.Keyring
 	Identities *identity.Service
+	Partners   *partner.Service
 	Resolver   *resolve.Resolver
 	DKIM       *dkim.Service
 	Pools      *pool.Service
@@ -152,6 +154,7 @@ func (c *Core) open(ctx context.Context) error {
 	if err := c.openKeys(); err != nil {
 		return err
 	}
+	c.Partners = partner.New(partner.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Log: c.Log})
 	c.openPools()
 	c.openReturns()
 	return nil

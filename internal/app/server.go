@@ -169,6 +169,7 @@ func (s *Server) wireDelivery() {
 		Signer:     s.Identities.Signer,
 		DKIM:       s.DKIM.Signers,
 		ReturnPath: s.ReturnPaths.Address, Suppressed: s.suppressedNow, Refused: s.refused,
+		Partner: s.Partners.Terms,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -238,6 +239,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
+		{Name: "partner.expiring", Every: time.Hour, Do: s.Partners.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
 		s.retentionJob(),
 	}...) {

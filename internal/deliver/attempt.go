@@ -98,7 +98,7 @@ type job struct {
 // plan. It reports whether the delivery is done with already.
 func (j *job) refresh(ctx context.Context) (done bool) {
 	e := j.w.e
-	known, err := e.way(ctx, j.work.Item)
+	known, err := e.way(ctx, j.work.Org, j.work.Domain)
 	if err != nil {
 		j.deferFor(spool.ReasonLookup, nil)
 		return true

@@ -45,6 +45,7 @@ import (
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/partner"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/posture"
@@ -101,6 +102,9 @@ type Deps struct {
 	Refused func(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, permanent bool) error
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
+	// Partner gives what the organization has arranged with a domain. nil:
+	// nothing.
+	Partner func(ctx context.Context, org id.ID, domain string) (partner.Terms, error)
 	// TLSResult is told of each TLS session with a mail host, and of each that
 	// could not be had. It must not wait for anything. nil: nobody asks.
 	TLSResult func(ctx context.Context, r TLSResult)

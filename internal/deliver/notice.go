@@ -41,7 +41,7 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 }
 
 func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade) {
-	known, err := w.e.way(ctx, work.Item)
+	known, err := w.e.way(ctx, work.Org, work.Domain)
 	switch {
 	case err != nil:
 		w.noticeLater(work, n, spool.ReasonLookup)

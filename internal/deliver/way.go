@@ -5,25 +5,37 @@ import (
 	"errors"
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/partner"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/posture"
-	"github.com/sealpost/sealpost/internal/spool"
 )
 
 // way is how the mail of one organization reaches a domain: what the domain
-// can do.
+// can do, and what the organization has arranged with it.
 type way struct {
 	posture.Posture
+	terms partner.Terms
 }
 
 // way learns what holds today.
-func (e *Engine) way(ctx context.Context, it spool.Item) (way, error) {
-	known, err := e.Posture.Refresh(ctx, it.Domain)
-	return way{known}, err
+func (d *Deps) way(ctx context.Context, org id.ID, domain string) (way, error) {
+	known, err := d.Posture.Refresh(ctx, domain)
+	if err != nil || d.Partner == nil {
+		return way{Posture: known}, err
+	}
+	terms, err := d.Partner(ctx, org, domain)
+	return way{known, terms}, err
 }
 
-func (w *worker) target(known way, mx posture.MX) smtpclient.Target {
-	return smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: w.e.SMTPPort, Domain: w.q.domain, STS: known.STSFor(mx.Host), DANE: daneOf(mx.DANE)}
+// target is a mail host of the domain, and all that it must prove.
+func (k *way) target(mx posture.MX, domain string, port int) smtpclient.Target {
+	t := smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: port, Domain: domain, STS: k.STSFor(mx.Host), DANE: daneOf(mx.DANE),
+		Client: k.terms.Client, Floor: k.terms.Floor}
+	if k.terms.Pinned() {
+		t.Pin = &smtpclient.Pin{Hosts: k.terms.Hosts, Certificates: k.terms.Certificates, Keys: k.terms.Keys, CAs: k.terms.CAs}
+	}
+	return t
 }
 
 // daneOf gives the client the records that it may hold a certificate against.
@@ -38,13 +50,43 @@ func daneOf(d *posture.DANE) *smtpclient.DANE {
 	return out
 }
 
+func (w *worker) target(known way, mx posture.MX) smtpclient.Target {
+	return known.target(mx, w.q.domain, w.e.SMTPPort)
+}
+
 func (w *worker) dial(ctx context.Context, known way, mx posture.MX, floor policy.Grade) (*smtpclient.Conn, error) {
 	e, t := w.e, w.target(known, mx)
 	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, t, floor)
 	var weak *smtpclient.WeakError
-	if err == nil || errors.As(err, &weak) && !weak.Temporary {
+	arranged := t.Pin != nil || t.Client != nil // and so nothing for others to know of the domain
+	if !arranged && (err == nil || errors.As(err, &weak) && !weak.Temporary) {
 		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)
 	}
 	e.tellTLS(ctx, known.Posture, mx, t, evidence, err)
 	return conn, err
+}
+
+// Probed is what a mail host shows to an organization.
+type Probed struct {
+	Preference uint16
+	Evidence   smtpclient.Evidence
+	Err        error // nil: mail of the organization may go to it
+}
+
+// Probe connects to the mail hosts of a domain as a delivery of the
+// organization would, and sends nothing.
+func Probe(ctx context.Context, d Deps, org id.ID, domain string) ([]Probed, error) {
+	known, err := d.way(ctx, org, domain)
+	if err != nil {
+		return nil, err
+	}
+	var all []Probed
+	for _, mx := range known.MX {
+		conn, evidence, err := smtpclient.Dial(ctx, d.SMTP, known.target(mx, domain, d.SMTPPort), policy.Encrypted)
+		if err == nil {
+			_ = conn.Close() // it has shown what it has
+		}
+		all = append(all, Probed{mx.Preference, evidence, err})
+	}
+	return all, nil
 }

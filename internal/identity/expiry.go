@@ -41,7 +41,7 @@ func (s *Service) WarnExpiring(ctx context.Context) error {
 	}
 	var failed error
 	for _, d := range all {
-		t := threshold(d.expires.Sub(now))
+		t := Threshold(d.expires.Sub(now))
 		if d.warned != 0 && d.warned <= t {
 			continue
 		}
@@ -52,8 +52,8 @@ func (s *Service) WarnExpiring(ctx context.Context) error {
 	return failed
 }
 
-// threshold is the least one that is passed when so much time is left.
-func threshold(left time.Duration) int {
+// Threshold is the least one that is passed when so much time is left.
+func Threshold(left time.Duration) int {
 	least := Thresholds[0]
 	for _, t := range Thresholds {
 		if left <= time.Duration(t)*day {
@@ -118,7 +118,7 @@ func CountEnding(tx *db.Tx, now time.Time) (Ending, error) {
 		if left := clock.FromMicros(us).Sub(now); left <= 0 {
 			e.Ended++
 		} else {
-			e.Within[threshold(left)]++
+			e.Within[Threshold(left)]++
 		}
 	}
 	return e, err

@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/fips140"
@@ -177,6 +178,15 @@ func (s *Service) importPKCS12(ctx context.Context, org id.ID, data []byte, o Im
 	r.State = Active
 	r.secret, err = x509.MarshalPKCS8PrivateKey(key)
 	return r, err
+}
+
+// ReadPKCS12 gives the key of a file and its certificates, the key's own first.
+func ReadPKCS12(data []byte, passphrase private.Bytes) (crypto.Signer, []*x509.Certificate, error) {
+	key, given, err := readPKCS12(data, string(passphrase.Reveal()))
+	if err != nil {
+		return nil, nil, err
+	}
+	return key, given, nil
 }
 
 func readPKCS12(data []byte, passphrase string) (key privateKey, given []*x509.Certificate, err error) {

@@ -85,6 +85,10 @@ const (
 	KeyRotated   Type = "key.rotated"
 	KeyDestroyed Type = "key.destroyed"
 
+	PartnerChanged  Type = "partner.changed"
+	PartnerRemoved  Type = "partner.removed"
+	PartnerExpiring Type = "partner.expiring"
+
 	IdentityCreated   Type = "identity.created"
 	IdentityRequested Type = "identity.requested"
 	IdentityInstalled Type = "identity.installed"
@@ -128,6 +132,7 @@ var types = map[Type]bool{
 	KeyringAdded:    true, KeyringProposed: true, KeyringTrusted: true, KeyringReplaced: true,
 	KeyringRemoved: true, KeyringRevoked: true, KeyringRefused: true, KeyringWithdrawn: true,
 	KeyCreated: true, KeyRotated: true, KeyDestroyed: true,
+	PartnerChanged: true, PartnerRemoved: true, PartnerExpiring: true,
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
 	RetentionPublished: true, RetentionPurged: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,

@@ -61,12 +61,12 @@ var (
 // Parse reads an operator's file, which goes over the shipped rules (With). Its
 // error is a *config.Mistakes with every mistake.
 func Parse(name string, text []byte) (*Rules, error) {
-	return read(name, text, Default().Names())
+	return read(name, text, func() []string { return Default().Names() })
 }
 
 // read parses a file. A site that is none of those shipped must say whom it is
 // for.
-func read(name string, text []byte, shipped []string) (*Rules, error) {
+func read(name string, text []byte, shipped func() []string) (*Rules, error) {
 	p := parser{file: name, shipped: shipped, taken: map[string]string{}}
 	p.doc = config.ReadDocument(name, text, &p.read)
 	d := p.read.Default
@@ -88,7 +88,7 @@ type parser struct {
 	file    string
 	doc     *config.Document
 	read    document
-	shipped []string
+	shipped func() []string
 	taken   map[string]string // what stands once in a file → where
 }
 
@@ -111,8 +111,10 @@ func (p *parser) site(table string, s siteTable) rule {
 			p.once(table, key, key+" "+h)
 		}
 	}
-	if len(s.MX)+len(s.Domains) == 0 && !slices.Contains(p.shipped, s.Name) {
-		p.doc.Wrong(table, "mx", "this site is none of those shipped ("+strings.Join(p.shipped, ", ")+"), so give mx or domains")
+	if len(s.MX)+len(s.Domains) == 0 {
+		if names := p.shipped(); !slices.Contains(names, s.Name) {
+			p.doc.Wrong(table, "mx", "this site is none of those shipped ("+strings.Join(names, ", ")+"), so give mx or domains")
+		}
 	}
 	return t
 }

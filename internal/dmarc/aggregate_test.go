@@ -296,7 +296,7 @@ func FuzzReadAggregate(f *testing.F) {
 			}
 			return
 		}
-		if a.Domain == "" || a.ID == "" || a.Org == "" || a.End.Before(a.Begin) || len(a.ID) > maxName || strings.Contains(a.ID+a.Org, "@") {
+		if a.Domain == "" || a.ID == "" || a.Org == "" || a.End.Before(a.Begin) || len(a.ID) > parcel.MaxLabel || strings.Contains(a.ID+a.Org, "@") {
 			t.Fatalf("%+v", a)
 		}
 		for _, r := range a.Rows {

@@ -14,11 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/net/html/charset"
 
+	"github.com/sealpost/sealpost/internal/dmarc/parcel"
 	"github.com/sealpost/sealpost/internal/mail"
 )
 
@@ -26,9 +25,8 @@ const (
 	maxRecords  = 200_000
 	maxElements = 8 << 20
 	maxXMLDepth = 16
-	maxAuths    = 32  // of one record
-	maxReasons  = 8   // of one record
-	maxName     = 200 // octets of names that reporters choose
+	maxAuths    = 32 // of one record
+	maxReasons  = 8  // of one record
 	maxCount    = math.MaxInt64 / maxRecords
 )
 
@@ -156,7 +154,7 @@ func (w *wireReport) report(raw []byte) (*Aggregate, error) {
 	if len(w.Records) > maxRecords {
 		return nil, xmlFault(errXMLBounds)
 	}
-	a := &Aggregate{Org: reporter(w.Metadata.Org, w.Metadata.Email), ID: label(w.Metadata.ID), Domain: domainOf(w.Policy.Domain)}
+	a := &Aggregate{Org: reporter(w.Metadata.Org, w.Metadata.Email), ID: parcel.Identifier(w.Metadata.ID), Domain: domainOf(w.Policy.Domain)}
 	if d := Disposition(word(w.Policy.P)); d == None || d == Quarantine || d == Reject {
 		a.Asked = d
 	}
@@ -252,38 +250,19 @@ func domainLabel(s string) string {
 			return ""
 		}
 	}
-	return s[:min(len(s), maxName)]
+	return s[:min(len(s), parcel.MaxLabel)]
 }
 
 // reporter is the name of who reports. Where it is an address or missing, its
 // domain stands for it.
 func reporter(name, email string) string {
-	if name = label(name); name != "" {
+	if name = parcel.Label(name); name != "" {
 		return name
 	}
 	if d := domainOf(email[strings.LastIndexByte(email, '@')+1:]); d != "" {
 		return d
 	}
 	return "unknown"
-}
-
-// label is a text that a reporter chose: one line, no more than needed, and of
-// an address only the domain.
-func label(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return -1
-		}
-		return r
-	}, strings.TrimSpace(s))
-	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		s = s[i+1:]
-	}
-	for len(s) > maxName {
-		_, size := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-size]
-	}
-	return s
 }
 
 // moment reads seconds since 1970, or what some reporters write for them.

@@ -21,6 +21,8 @@ const (
 	KindCode  = "code"  // a portal code
 	KindDelay = "delay" // the sender learns that a delivery is late
 	KindDSN   = "dsn"   // the sender learns that a delivery failed
+
+	KindTLSReport = "tlsrpt" // a domain learns how TLS with its hosts went; about no message
 )
 
 // Notice is mail of a fixed text that is waiting to be sent.
@@ -53,7 +55,7 @@ type noticeFact struct {
 }
 
 // PostNotice queues a notice, at once and ahead of all other mail, unless one
-// with the same Once exists. Only pickup and bounce call it.
+// with the same Once exists. Only pickup, bounce and tlsrpt call it.
 func PostNotice(tx *db.Tx, n Notice, owner id.ID) (posted bool, err error) {
 	text, err := json.Marshal(wireNotice{n.To.Reveal(), n.Text.Reveal()})
 	if err != nil {
@@ -148,8 +150,12 @@ func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
 	return true, ledger.Append(tx, ledger.Fact{Type: t, Message: n.Message, Delivery: n.Delivery, At: o.At, Data: fact})
 }
 
-// NoticeFloor is the least grade for notices about a delivery: its plan's.
+// NoticeFloor is the least grade for notices about a delivery: its plan's. What
+// is about no delivery has the least that any notice has.
 func NoticeFloor(tx *db.Tx, delivery id.ID) (policy.Grade, error) {
+	if delivery.IsZero() {
+		return policy.Encrypted, nil
+	}
 	d, err := LoadDelivery(tx, nil, delivery)
 	return d.Plan.NoticeFloor, err
 }

@@ -32,7 +32,7 @@
 //   - Subjects, addresses, header fields, tags and metadata are sealed under
 //     the message's data key; what is in clear is what queues need: domains,
 //     states, times, plans.
-//   - Only submit adds messages; only pickup and bounce add notices.
+//   - Only submit adds messages; only pickup, bounce and tlsrpt add notices.
 package spool
 
 import (

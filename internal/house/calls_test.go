@@ -24,7 +24,7 @@ type reserved struct {
 var reservations = []reserved{
 	{"internal/seal", []string{"Artifact{}"}, []string{"seal"}, "only seal makes an artifact; what is not one cannot be sent"},
 	{"internal/spool", []string{"Prepare", "Prepared"}, []string{"submit"}, "only submit may add to the spool: there is one front door"},
-	{"internal/spool", []string{"PostNotice"}, []string{"pickup", "bounce"}, "notices are fixed texts that only pickup and bounce post, so that they cannot recurse"},
+	{"internal/spool", []string{"PostNotice"}, []string{"pickup", "bounce", "tlsrpt"}, "notices are fixed texts that only pickup, bounce and tlsrpt post, so that they cannot recurse"},
 	{"net/smtp", nil, []string{"fake"}, clientReason},
 	{"github.com/emersion/go-smtp", []string{"Dial", "DialTLS", "DialStartTLS", "NewClient", "NewClientStartTLS", "NewClientLMTP", "SendMail", "SendMailTLS"},
 		[]string{"fake", "cmd", "bench", "e2e"}, clientReason},

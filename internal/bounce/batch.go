@@ -101,6 +101,9 @@ func (b *batch) answer(kind string, e ledger.Event) (*spool.Notice, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.Journal {
+		return nil, nil // the archive is the organization's business, not the sender's
+	}
 	if kind == spool.KindDelay && d.State.Settled() {
 		return nil, nil // it has arrived by now, or the other notice follows
 	}

@@ -25,12 +25,16 @@ var reservations = []reserved{
 	{"internal/seal", []string{"Artifact{}"}, []string{"seal"}, "only seal makes an artifact; what is not one cannot be sent"},
 	{"internal/spool", []string{"Prepare", "Prepared"}, []string{"submit"}, "only submit may add to the spool: there is one front door"},
 	{"internal/spool", []string{"PostNotice"}, []string{"pickup", "bounce", "tlsrpt"}, "notices are fixed texts that only pickup, bounce and tlsrpt post, so that they cannot recurse"},
+	{"internal/spool", []string{"ForgetBody", "ForgetContent", "ForgetRecord"}, []string{"retain"}, destroyReason},
+	{"internal/pickup", []string{"ForgetDelivery"}, []string{"retain"}, destroyReason},
+	{"internal/ledger", []string{"Prune"}, []string{"retain"}, destroyReason},
 	{"net/smtp", nil, []string{"fake"}, clientReason},
 	{"github.com/emersion/go-smtp", []string{"Dial", "DialTLS", "DialStartTLS", "NewClient", "NewClientStartTLS", "NewClientLMTP", "SendMail", "SendMailTLS"},
 		[]string{"fake", "cmd", "bench", "e2e"}, clientReason},
 }
 
 const (
+	destroyReason  = "only retain destroys what was accepted: it looks at legal holds in the same transaction"
 	clientReason   = "mail leaves by deliver/smtpclient alone, which sends nothing in clear; only the demo and the tests play other people's mail clients"
 	artifactReason = "only deliver makes artifacts of messages and notices; one made elsewhere would leave without an attempt on record"
 )

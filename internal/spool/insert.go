@@ -18,6 +18,7 @@ type acceptedFact struct {
 	Purpose       policy.Purpose `json:"purpose"`
 	Size          int64          `json:"size"`
 	Recipients    int            `json:"recipients"`
+	Journal       string         `json:"journal,omitempty"` // the delivery to the archive, which is no recipient
 	PolicyVersion int64          `json:"policy_version"`
 	DataKey       string         `json:"data_key"`
 	BodySHA256    string         `json:"body_ciphertext_sha256,omitempty"`
@@ -126,8 +127,15 @@ func (p *Prepared) Insert(tx *db.Tx, owner id.ID) error {
 		clock.Micros(m.CreatedAt), clock.Micros(m.SendAt), clock.Micros(m.ExpiresAt), int64(m.Lane)); err != nil {
 		return fmt.Errorf("insert message: %w", err)
 	}
-	fact := acceptedFact{Source: m.Source, Purpose: m.Purpose, Size: m.Size, Recipients: len(p.deliveries),
+	fact := acceptedFact{Source: m.Source, Purpose: m.Purpose, Size: m.Size,
 		PolicyVersion: m.PolicyVersion, DataKey: m.Key.ID.Text(id.DataKey), BodySHA256: p.bodySum}
+	for _, pd := range p.deliveries {
+		if pd.d.Journal {
+			fact.Journal = pd.d.ID.Text(id.Delivery)
+		} else {
+			fact.Recipients++
+		}
+	}
 	if !m.Client.IsZero() {
 		fact.Client = m.Client.Text(id.Client)
 	}
@@ -145,15 +153,19 @@ func (p *Prepared) Insert(tx *db.Tx, owner id.ID) error {
 func (p *preparedDelivery) insert(tx *db.Tx, m Message, owner id.ID) error {
 	d := p.d
 	var settled, settledAt any
+	journal := 0
+	if d.Journal {
+		journal = 1
+	}
 	if d.State.Settled() {
 		settled, settledAt = string(d.State), clock.Micros(m.CreatedAt)
 	}
 	if _, err := tx.Exec(`INSERT INTO spool_deliveries
 		(id, org_id, message_id, recipient_sealed, recipient_hmac, recipient_domain, plan, seal, final, grade, reason,
-		 attempts, settled, settled_at, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?, 0, ?, ?, ?)`,
+		 attempts, settled, settled_at, created_at, journal)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?, 0, ?, ?, ?, ?)`,
 		d.ID, m.Org, m.ID, p.recipient, p.mac, d.Recipient.Domain(), string(p.plan), string(d.Seal), d.Reason,
-		settled, settledAt, clock.Micros(m.CreatedAt)); err != nil {
+		settled, settledAt, clock.Micros(m.CreatedAt), journal); err != nil {
 		return fmt.Errorf("insert delivery: %w", err)
 	}
 	if !d.State.Settled() {

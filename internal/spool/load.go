@@ -90,7 +90,7 @@ func openDetails(key *custody.DataKey, message id.ID, box []byte) (Details, erro
 }
 
 const deliveryColumns = `d.id, d.message_id, d.recipient_sealed, d.plan, d.seal, d.final, d.grade, d.reason, d.attempts,
-	d.settled, d.settled_at, d.created_at, u.state, u.next_at`
+	d.settled, d.settled_at, d.created_at, d.journal, u.state, u.next_at`
 
 const deliveryTables = ` FROM spool_deliveries d LEFT JOIN spool_unsettled u ON u.delivery_id = d.id `
 
@@ -100,11 +100,11 @@ func scanDelivery(row db.Row, org id.ID, key *custody.DataKey) (Delivery, error)
 	d := Delivery{Org: org}
 	var recipient []byte
 	var plan, seal, grade string
-	var final, created int64
+	var final, created, journal int64
 	var settled, state sql.NullString
 	var settledAt, nextAt sql.NullInt64
 	err := row.Scan(&d.ID, &d.Message, &recipient, &plan, &seal, &final, &grade, &d.Reason, &d.Attempts,
-		&settled, &settledAt, &created, &state, &nextAt)
+		&settled, &settledAt, &created, &journal, &state, &nextAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, ErrNoDelivery
 	}
@@ -112,7 +112,7 @@ func scanDelivery(row db.Row, org id.ID, key *custody.DataKey) (Delivery, error)
 		return d, err
 	}
 	d.Seal, d.Final, d.CreatedAt = policy.Seal(seal), final == 1, clock.FromMicros(created)
-	d.State = State(settled.String)
+	d.State, d.Journal = State(settled.String), journal == 1
 	if !settled.Valid {
 		d.State = State(state.String)
 	}

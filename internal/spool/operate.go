@@ -105,10 +105,11 @@ func Cancel(tx *db.Tx, delivery id.ID, reason, by string, at time.Time) (bool, e
 	return true, act(tx, delivery, ledger.DeliveryCanceled, reason, by, at)
 }
 
-// CancelMessage cancels every delivery of a message that can still be, and
-// gives their number.
+// CancelMessage cancels every delivery to a recipient that can still be, and
+// gives their number. The copy for the archive goes on its way: who could call
+// it back could keep from the archive what the recipients get.
 func CancelMessage(tx *db.Tx, message id.ID, reason, by string, at time.Time) (int, error) {
-	ids, err := db.All(tx, db.Value[id.ID], "SELECT id FROM spool_deliveries WHERE org_id = ? AND message_id = ? ORDER BY id", tx.Org(), message)
+	ids, err := db.All(tx, db.Value[id.ID], "SELECT id FROM spool_deliveries WHERE org_id = ? AND message_id = ? AND journal = 0 ORDER BY id", tx.Org(), message)
 	if err != nil {
 		return 0, err
 	}

@@ -122,3 +122,15 @@ func forget(tx *db.Tx, text string, args ...any) error {
 	}
 	return nil
 }
+
+// JournalFailed counts copies for the organization's archive that failed since
+// a time; those of all organizations when the transaction is the system's.
+func JournalFailed(tx *db.Tx, since time.Time) (n int, err error) {
+	query, args := "", []any{clock.Micros(since)}
+	if tx.Org() != db.System {
+		query, args = " AND org_id = ?", append(args, tx.Org())
+	}
+	err = tx.Row(`SELECT count(*) FROM spool_deliveries
+		WHERE journal = 1 AND (settled = 'failed' OR settled = 'expired') AND settled_at > ?`+query, args...).Scan(&n)
+	return n, err
+}

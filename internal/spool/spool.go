@@ -144,6 +144,7 @@ type Delivery struct {
 	NextAt           time.Time // when an unsettled delivery is due
 	CreatedAt        time.Time
 	SettledAt        time.Time // zero while unsettled
+	Journal          bool      // the copy for the organization's archive, not a recipient's
 }
 
 // Item is an unsettled delivery or notice as the engine holds it in memory.

@@ -10,6 +10,7 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
 )
 
@@ -19,6 +20,7 @@ type orgFacts struct {
 	policy        policy.Document
 	policyVersion int64
 	domains       map[string]bool
+	journal       mail.Address // of the archive, or zero
 	destroyed     bool
 	maxSize       int64
 	maxRecipients int
@@ -82,6 +84,11 @@ func (d *Door) readOrg(ctx context.Context, org id.ID, had *orgFacts) (*orgFacts
 	}
 	if facts.destroyed {
 		return facts, nil
+	}
+	if d.Journal != nil {
+		if facts.journal, err = d.Journal(ctx, org); err != nil {
+			return nil, err
+		}
 	}
 	facts.policy, facts.policyVersion, err = d.readPolicy(ctx, org, had)
 	return facts, err

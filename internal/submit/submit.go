@@ -364,7 +364,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	return err
 }
 
-// decide makes one delivery per distinct recipient.
+// decide makes one delivery per distinct recipient, and one for the archive.
 func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, body *inspected, now time.Time) ([]spool.Delivery, error) {
 	facts := policy.Facts{
 		Sender: draft.Sender, Purpose: draft.Purpose, DefaultPurpose: policy.Purpose(draft.Principal.DefaultPurpose),
@@ -404,7 +404,8 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 	if refused == len(all) {
 		return all, fault.New(fault.Refused, "refused_by_policy", "Your organization's policy refuses this message: "+all[0].Plan.Refuse)
 	}
-	return all, nil
+	archive, err := d.journal(ctx, draft, org, facts, now)
+	return append(all, archive...), err
 }
 
 // commit writes everything in one transaction and hands the work over.
@@ -477,9 +478,14 @@ func (p *prepared) work(run id.ID) []spool.Work {
 	return all
 }
 
+// forecasts are what the sender is told. The copy for the archive is not the
+// sender's business.
 func forecasts(deliveries []spool.Delivery) []Forecast {
 	all := make([]Forecast, 0, len(deliveries))
 	for _, dl := range deliveries {
+		if dl.Journal {
+			continue
+		}
 		all = append(all, Forecast{Delivery: dl.ID, Recipient: dl.Recipient, Seal: dl.Seal, Grade: dl.Plan.ForecastGrade,
 			Rule: dl.Plan.Rule, Reason: dl.Plan.Sentence(), Reasons: slices.Clone(dl.Plan.Reasons), State: dl.State})
 	}

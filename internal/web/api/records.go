@@ -27,7 +27,7 @@ type messageAnswer struct {
 	ExpiresAt  time.Time         `json:"expires_at" doc:"Given up at."`
 	Tags       []string          `json:"tags" doc:"Your tags."`
 	Metadata   map[string]string `json:"metadata" doc:"Your metadata."`
-	Deliveries []DeliverySummary `json:"deliveries" doc:"One for each distinct recipient."`
+	Deliveries []DeliverySummary `json:"deliveries" doc:"One for each distinct recipient, and one for your organization's archive if it has one."`
 	Destroyed  bool              `json:"destroyed,omitempty" doc:"The content was destroyed when its time was over: from, subject, recipients, tags and metadata are empty."`
 }
 
@@ -45,6 +45,7 @@ type DeliverySummary struct {
 	CreatedAt  time.Time `json:"created_at" doc:"When it was accepted."`
 	NextAt     time.Time `json:"next_at,omitzero" doc:"When it is tried next, while it is not settled."`
 	SettledAt  time.Time `json:"settled_at,omitzero" doc:"When it was settled."`
+	Journal    bool      `json:"journal,omitempty" doc:"Whether it is the copy for your organization's archive."`
 }
 
 // deliveryAnswer is a delivery with its history.
@@ -118,7 +119,7 @@ func messageOf(s spool.Shown) messageAnswer {
 func summaryOf(d spool.Delivery) DeliverySummary {
 	return DeliverySummary{ID: d.ID.Text(id.Delivery), Recipient: d.Recipient.Reveal(), State: string(d.State), Seal: string(d.Seal),
 		Final: d.Final, Grade: d.Grade.Word(), Reason: sentence(d), ReasonCode: d.Reason, Attempted: d.Attempts,
-		CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt}
+		CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt, Journal: d.Journal}
 }
 
 func (c *call) messageID() (id.ID, error) {

@@ -46,25 +46,18 @@ func (c *Core) openPools() {
 			o, err := c.Accounts.OrgBySlug(ctx, slug)
 			return o.ID, err
 		},
-		Local: localAddrs,
+		Local: canBind,
 	})
 }
 
-// localAddrs are the addresses of this machine's interfaces.
-func localAddrs() ([]netip.Addr, error) {
-	all, err := net.InterfaceAddrs()
+// canBind asks the system, which may allow addresses that no interface has.
+func canBind(a netip.Addr) bool {
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
 	if err != nil {
-		return nil, err
+		return false
 	}
-	var out []netip.Addr
-	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok {
-				out = append(out, addr.Unmap())
-			}
-		}
-	}
-	return out, nil
+	_ = l.Close() // nobody has connected
+	return true
 }
 
 // startPools reads the shaping rules and starts the source pools of a node that

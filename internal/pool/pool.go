@@ -21,7 +21,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -48,8 +47,8 @@ type Deps struct {
 	Resolver   *resolve.Resolver // for CheckLists
 	// Org finds an organization by its short name.
 	Org func(ctx context.Context, slug string) (id.ID, error)
-	// Local gives the addresses of this machine.
-	Local func() ([]netip.Addr, error)
+	// Local reports whether this machine can connect from an address.
+	Local func(netip.Addr) bool
 }
 
 // Source is where one message leaves from.
@@ -150,15 +149,11 @@ func (s *Service) Start(ctx context.Context) error {
 }
 
 func (s *Service) bind(ctx context.Context) error {
-	local, err := s.Local()
-	if err != nil {
-		return fmt.Errorf("find the addresses of this machine: %w", err)
-	}
 	var wrong []*fault.Fault
 	bound := map[binding]*pool{}
 	for _, p := range s.pools {
 		for _, a := range p.addrs {
-			if !slices.Contains(local, a) {
+			if !s.Local(a) {
 				wrong = append(wrong, fault.Newf(fault.Invalid, "pool_address",
 					"[[pool]] %q names the address %s, which this machine does not have. Give it to an interface, or correct addresses.", p.Name, a))
 			}

@@ -14,11 +14,12 @@ import (
 
 // domainCmd looks after sender domains, and looks at recipients'.
 type domainCmd struct {
-	Add     domainAddCmd     `cmd:"" help:"Name a domain that the organization sends from."`
-	List    domainListCmd    `cmd:"" help:"List the organization's domains."`
-	Verify  domainVerifyCmd  `cmd:"" help:"Look for the DNS record that proves a domain."`
-	Remove  domainRemoveCmd  `cmd:"" help:"Take a domain from the organization."`
-	Posture domainPostureCmd `cmd:"" help:"Show what a recipient's domain can do."`
+	Add        domainAddCmd        `cmd:"" help:"Name a domain that the organization sends from."`
+	List       domainListCmd       `cmd:"" help:"List the organization's domains."`
+	Verify     domainVerifyCmd     `cmd:"" help:"Look for the DNS record that proves a domain."`
+	Remove     domainRemoveCmd     `cmd:"" help:"Take a domain from the organization."`
+	ReturnPath domainReturnPathCmd `cmd:"" name:"return-path" help:"Let bounces of a domain's mail come back to this system."`
+	Posture    domainPostureCmd    `cmd:"" help:"Show what a recipient's domain can do."`
 }
 
 type domainRow struct {

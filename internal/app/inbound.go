@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,7 +24,24 @@ func (c *Core) openReturns() {
 	c.Suppress = suppress.New(suppress.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Rules: suppress.Rules{
 		HardFor: rules.HardFor, SoftCount: rules.SoftCount, SoftWithin: rules.SoftWithin, SoftFor: rules.SoftFor}})
 	c.ReturnPaths = inbound.NewPaths(inbound.PathsDeps{DB: c.DB, Custody: c.Custody, Accounts: c.Accounts, Clock: c.Clock,
-		Resolver: c.Resolver, Hostname: c.Config.Hostname})
+		Resolver: c.Resolver, Hostname: c.Config.Hostname, Sources: c.sources()})
+}
+
+// sources are the addresses that the internet sees mail of source pools come
+// from.
+func (c *Core) sources() (all []netip.Addr) {
+	for _, p := range c.Config.Pool {
+		seen := p.PublicAddresses
+		if len(seen) == 0 {
+			seen = p.Addresses
+		}
+		for _, text := range seen {
+			if a, err := netip.ParseAddr(text); err == nil && a.IsGlobalUnicast() && !a.IsPrivate() && !slices.Contains(all, a) {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
 }
 
 // messagesOfStranger is how many messages a minute one address from outside may

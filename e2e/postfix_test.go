@@ -58,7 +58,9 @@ postlog unix-dgram n - n - 1 postlogd
 
 // postfixMX runs Debian's Postfix as the mail host of postfix.example, in a
 // folder of its own, and gives the folder that mail is put into.
-func (s *site) postfixMX(t *testing.T) string {
+//
+// more are lines for its two configuration files; %s in them is the folder.
+func (s *site) postfixMX(t *testing.T, more ...[2]string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sealpost-postfix-")
 	if err != nil {
@@ -87,7 +89,11 @@ func (s *site) postfixMX(t *testing.T) string {
 	s.net.SetMX("postfix.example", fake.MX{Preference: 10, Host: "mx.postfix.example"})
 	s.net.SetA("mx.postfix.example", netip.MustParseAddr(addr))
 	config := filepath.Join(dir, "config")
-	for name, text := range map[string]string{"main.cf": fmt.Sprintf(postfixMain, dir), "master.cf": fmt.Sprintf(postfixMaster, addr, s.net.SMTPPort)} {
+	files := map[string]string{"main.cf": fmt.Sprintf(postfixMain, dir), "master.cf": fmt.Sprintf(postfixMaster, addr, s.net.SMTPPort)}
+	for _, m := range more {
+		files[m[0]] += strings.ReplaceAll(m[1], "%s", dir) + "\n"
+	}
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(config, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -80,6 +80,7 @@ func (s *Service) put(tx *db.Tx, e Entry, over Reason, by string) (bool, error) 
 		return false, err
 	}
 	now := s.Clock.Now()
+	s.remember(tx.Org(), memo{at: now, any: true}) // also if it comes to nothing: then it costs a look
 	if ok, err := r.insert(tx, over, now); err != nil || !ok {
 		return false, err
 	}
@@ -120,7 +121,6 @@ func (s *Service) Add(ctx context.Context, e Entry, by string) (Entry, error) {
 		_, err := s.put(tx, e, "", by)
 		return err
 	})
-	s.remember(e.Org, memo{at: now, any: true})
 	return e, err
 }
 

@@ -81,7 +81,7 @@ func read(name string, text []byte, shipped func() []string) (*Rules, error) {
 	if err := p.doc.Err(); err != nil {
 		return nil, err
 	}
-	return out, nil
+	return out.prepare(), nil
 }
 
 type parser struct {

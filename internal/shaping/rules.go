@@ -25,6 +25,7 @@ func Default() *Rules {
 type Rules struct {
 	rest  rule // what holds for sites that no rule names, and for gaps in those
 	sites []rule
+	ready []Site // of sites, with what rest says of their gaps
 }
 
 // rule is one table of a file. What it does not say is zero.
@@ -66,7 +67,7 @@ func (r *Rules) With(theirs *Rules) *Rules {
 			out.sites = append(out.sites, s)
 		}
 	}
-	return out
+	return out.prepare()
 }
 
 func (r *Rules) find(name string) int {
@@ -97,11 +98,20 @@ func (r *Rules) Names() []string {
 // before those for mail hosts; of these the one that names most of a host's
 // labels counts, whatever the order of the hosts.
 func (r *Rules) Site(domain string, mxHosts []string) Site {
-	t, _ := r.rule(domain, mxHosts)
-	if t == nil {
+	i, _ := r.rule(domain, mxHosts)
+	if i < 0 {
 		return r.rest.site(lower(domain), false)
 	}
-	return t.over(r.rest).site(t.name, true)
+	return r.ready[i]
+}
+
+// prepare fills the gaps of the rules, once for all questions.
+func (r *Rules) prepare() *Rules {
+	r.ready = nil
+	for _, t := range r.sites {
+		r.ready = append(r.ready, t.over(r.rest).site(t.name, true))
+	}
+	return r
 }
 
 func (t rule) site(name string, known bool) Site {
@@ -109,17 +119,22 @@ func (t rule) site(name string, known bool) Site {
 		Reactions: t.reactions, Known: known}
 }
 
-// rule finds the rule of a domain, and the name in it that matches.
-func (r *Rules) rule(domain string, mxHosts []string) (found *rule, by string) {
+// rule finds the rule of a domain, -1 for none, and the name in it that matches.
+func (r *Rules) rule(domain string, mxHosts []string) (found int, by string) {
+	domain = lower(domain)
 	for i, s := range r.sites {
-		if slices.Contains(s.domains, lower(domain)) {
-			return &r.sites[i], lower(domain)
+		if slices.Contains(s.domains, domain) {
+			return i, domain
 		}
 	}
-	for i, s := range r.sites {
-		for _, suffix := range s.mx {
-			if len(suffix) > len(by) && slices.ContainsFunc(mxHosts, func(h string) bool { return below(h, suffix) }) {
-				found, by = &r.sites[i], suffix
+	found = -1
+	for _, host := range mxHosts {
+		host = lower(host)
+		for i, s := range r.sites {
+			for _, suffix := range s.mx {
+				if len(suffix) > len(by) && below(host, suffix) {
+					found, by = i, suffix
+				}
 			}
 		}
 	}
@@ -128,7 +143,7 @@ func (r *Rules) rule(domain string, mxHosts []string) (found *rule, by string) {
 
 // below reports whether a host is suffix or lies under it.
 func below(host, suffix string) bool {
-	rest, ok := strings.CutSuffix(lower(host), suffix)
+	rest, ok := strings.CutSuffix(host, suffix)
 	return ok && (rest == "" || strings.HasSuffix(rest, "."))
 }
 
@@ -143,10 +158,10 @@ type Reason struct {
 
 // Explain is Site, with its reasons.
 func (r *Rules) Explain(domain string, mxHosts []string) (Site, Reason) {
-	t, by := r.rule(domain, mxHosts)
-	if t == nil {
-		t = &rule{}
+	all := r.rest
+	i, by := r.rule(domain, mxHosts)
+	if i >= 0 {
+		all = r.sites[i].over(r.rest)
 	}
-	all := t.over(r.rest)
 	return r.Site(domain, mxHosts), Reason{by, all.connections.file, all.perConnection.file, all.rate.file}
 }

@@ -44,13 +44,15 @@ type cli struct {
 	Partner  partnerCmd  `cmd:"" group:"setup" help:"Pinned certificates of partners' mail hosts, and client certificates shown to them."`
 	Policy   policyCmd   `cmd:"" group:"setup" help:"Show, publish and try out an organization's policy."`
 
-	Doctor   doctorCmd   `cmd:"" group:"operate" help:"Look at this installation and its surroundings, and say what is wrong and what to do."`
-	Open     openCmd     `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
-	Queue    queueCmd    `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
-	Pool     poolCmd     `cmd:"" group:"operate" help:"Where mail leaves from, and how those addresses stand."`
-	Ledger   ledgerCmd   `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`
-	Version  versionCmd  `cmd:"" group:"operate" help:"Show the version and the cryptographic module."`
-	Suppress suppressCmd `cmd:"" group:"operate" help:"Addresses that nothing is sent to: why, since when, and for how long."`
+	Doctor    doctorCmd    `cmd:"" group:"operate" help:"Look at this installation and its surroundings, and say what is wrong and what to do."`
+	Open      openCmd      `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
+	Queue     queueCmd     `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
+	Pool      poolCmd      `cmd:"" group:"operate" help:"Where mail leaves from, and how those addresses stand."`
+	Ledger    ledgerCmd    `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`
+	Version   versionCmd   `cmd:"" group:"operate" help:"Show the version and the cryptographic module."`
+	Suppress  suppressCmd  `cmd:"" group:"operate" help:"Addresses that nothing is sent to: why, since when, and for how long."`
+	Retention retentionCmd `cmd:"" group:"operate" help:"How long things are kept, what a purge destroys, proof of it, and the archive's copy."`
+	Hold      holdCmd      `cmd:"" group:"operate" help:"Legal holds: keep things from being destroyed."`
 }
 
 const description = `Sealpost seals every message that leaves an organization with the strongest method its recipient can open.

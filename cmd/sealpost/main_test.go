@@ -236,6 +236,7 @@ func accept(ts *testscript.TestScript, neg bool, args []string) {
 		Config: submit.Config{Hostname: cfg.Hostname, MaxSize: 1 << 20, MaxRecipients: 10, ExpireAfter: time.Hour, IdempotencyTTL: time.Hour},
 		DB:     core.DB, Custody: core.Custody, Blob: core.Blob, Accounts: core.Accounts, Clock: core.Clock, Log: slog.New(slog.DiscardHandler),
 		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
+		Journal: core.Retention.Journal,
 		Reserve: func(int) id.ID { return id.ID{} }, Push: func(int, []spool.Work) {},
 	})
 	r, err := door.Accept(ctx, draft)

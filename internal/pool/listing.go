@@ -50,14 +50,15 @@ var (
 // count who asks too much.
 const listsEvery = 24 * time.Hour
 
-// CheckListsDue asks the block lists when the last answers are a day old.
+// CheckListsDue asks the block lists when the last answers are a day old. Where
+// the DNS answered nothing at all, it asks again.
 func (s *Service) CheckListsDue(ctx context.Context) error {
 	if len(s.BlockLists) == 0 {
 		return nil
 	}
 	var last int64
 	if err := s.DB.Read(ctx, db.System, func(tx *db.Tx) error {
-		return tx.Row("SELECT COALESCE(MAX(checked_at), 0) FROM pool_listings").Scan(&last)
+		return tx.Row("SELECT COALESCE(MAX(checked_at), 0) FROM pool_listings WHERE state <> 'unanswered'").Scan(&last)
 	}); err != nil {
 		return err
 	}

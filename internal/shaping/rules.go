@@ -132,7 +132,7 @@ func (r *Rules) rule(domain string, mxHosts []string) (found int, by string) {
 		host = lower(host)
 		for i, s := range r.sites {
 			for _, suffix := range s.mx {
-				if len(suffix) > len(by) && below(host, suffix) {
+				if (len(suffix) > len(by) || len(suffix) == len(by) && suffix < by) && below(host, suffix) {
 					found, by = i, suffix
 				}
 			}

@@ -129,6 +129,11 @@ func TestOperatorsFileGoesOverTheShippedOne(t *testing.T) {
 		{"other.example", []string{"gmail-smtp-in.l.google.com"}, "google", "20/s"},
 		{"other.example", []string{"gmail-smtp-in.l.google.com", "aspmx.l.google.com"}, "county", "100/m"},
 		{"other.example", []string{"aspmx.l.google.com", "gmail-smtp-in.l.google.com"}, "county", "100/m"},
+		{"other.example", []string{"mx.charter.net", "mx.comcast.net", "mx.zoho.com"}, "charter", "5/s"},
+		{"other.example", []string{"mx.zoho.com", "d1.gmx.net", "mx.web.de"}, "zoho", "5/s"},
+		{"other.example", []string{"mx.rr.com", "mx.cox.net"}, "cox", "5/s"},
+		{"other.example", []string{"mx.cox.net", "mx.web.de", "mx.gmx.net"}, "cox", "5/s"},
+		{"other.example", []string{"mx.gmx.net", "mx.web.de", "mx.cox.net"}, "cox", "5/s"},
 		{"OTHER.example.", []string{"mx.other.example"}, "other.example", "100/m"},
 	} {
 		if s := rules.Site(tc.domain, tc.mx); s.Name != tc.site || s.Rate.String() != tc.rate {

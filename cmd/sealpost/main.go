@@ -48,6 +48,7 @@ type cli struct {
 	Open      openCmd      `cmd:"" group:"operate" help:"Open an encrypted or signed mail and say what is known about it."`
 	Queue     queueCmd     `cmd:"" group:"operate" help:"See what is not settled yet; hold, release, retry and cancel it."`
 	Pool      poolCmd      `cmd:"" group:"operate" help:"Where mail leaves from, and how those addresses stand."`
+	Report    reportCmd    `cmd:"" group:"operate" help:"What receivers report of mail in the names of our domains, and of TLS with our mail hosts."`
 	Ledger    ledgerCmd    `cmd:"" group:"operate" help:"Export the record of what happened and verify it."`
 	Version   versionCmd   `cmd:"" group:"operate" help:"Show the version and the cryptographic module."`
 	Suppress  suppressCmd  `cmd:"" group:"operate" help:"Addresses that nothing is sent to: why, since when, and for how long."`

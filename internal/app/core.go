@@ -30,6 +30,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/dkim"
+	"github.com/sealpost/sealpost/internal/dmarc"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/identity"
 	"github.com/sealpost/sealpost/internal/inbound"
@@ -41,6 +42,7 @@ import (
 	"github.com/sealpost/sealpost/internal/resolve"
 	"github.com/sealpost/sealpost/internal/retain"
 	"github.com/sealpost/sealpost/internal/suppress"
+	"github.com/sealpost/sealpost/internal/tlsrpt"
 )
 
 // Core is what every command needs.
@@ -68,6 +70,10 @@ type Core struct {
 
 	Suppress    *suppress.Service
 	ReturnPaths *inbound.Paths
+
+	DMARC       *dmarc.Reports
+	TLSReports  *tlsrpt.Received
+	reportTurns chan struct{}
 }
 
 // Options are what a Core takes from its surroundings.
@@ -157,6 +163,7 @@ func (c *Core) open(ctx context.Context) error {
 	c.Partners = partner.New(partner.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Log: c.Log})
 	c.openPools()
 	c.openReturns()
+	c.openReports()
 	return nil
 }
 

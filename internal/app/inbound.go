@@ -50,7 +50,7 @@ const messagesOfStranger = 600
 
 func (s *Server) wireInbound() {
 	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Paths: s.ReturnPaths,
-		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize)})
+		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport})
 }
 
 // suppressionReasons are the words of the spool for those of suppress.

@@ -17,7 +17,7 @@ import (
 func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), depth{s}, poolFigures{s.Pools}, arrivals{s.inbound})
-	r.MustRegister(journalFailed{s})
+	r.MustRegister(journalFailed{s}, reportFigures{s})
 	return r
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/sealpost/sealpost/internal/shaping"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/tlsrpt"
 	"github.com/sealpost/sealpost/internal/web"
 	"github.com/sealpost/sealpost/internal/web/api"
 	"github.com/sealpost/sealpost/internal/web/portal"
@@ -47,6 +48,8 @@ type Server struct {
 	ready  atomic.Bool
 
 	inbound *inbound.Door
+
+	sessions *tlsrpt.Counter // nil without the role deliver
 
 	shaping *shaping.Rules // nil without the role deliver
 }
@@ -80,6 +83,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if s.tracer, err = startTracing(ctx, s.Config.Telemetry, s.Config.Hostname); err != nil {
 		return err
 	}
+	s.startReports(ctx)
 	s.wireDelivery()
 	s.wireDoor()
 	s.wireInbound()
@@ -128,6 +132,9 @@ func (s *Server) Stop(ctx context.Context) {
 	if s.engine != nil {
 		s.engine.Stop(ctx)
 	}
+	if s.sessions != nil {
+		s.sessions.Stop()
+	}
 	s.Pools.Stop()
 	if s.certs != nil {
 		s.certs.stop()
@@ -169,7 +176,7 @@ func (s *Server) wireDelivery() {
 		Signer:     s.Identities.Signer,
 		DKIM:       s.DKIM.Signers,
 		ReturnPath: s.ReturnPaths.Address, Suppressed: s.suppressedNow, Refused: s.refused,
-		Partner: s.Partners.Terms,
+		Partner: s.Partners.Terms, TLSResult: s.countSession,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -245,7 +252,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 	}...) {
 		s.jobs.Add(t)
 	}
-	for _, t := range s.dkimJobs() {
+	for _, t := range append(s.dkimJobs(), s.reportTasks()...) {
 		s.jobs.Add(t)
 	}
 	return s.jobs.Start(ctx)

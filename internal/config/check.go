@@ -56,6 +56,7 @@ func (l *loader) check() {
 	l.checkListeners()
 	l.checkSources()
 	l.checkPools()
+	l.checkReports()
 	l.checkRest()
 }
 

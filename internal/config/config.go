@@ -50,6 +50,7 @@ type Config struct {
 
 	Reputation Reputation `toml:"reputation" doc:"How the standing of the pools' addresses is looked after. See docs/deliverability.md."`
 	Pool       []Pool     `toml:"pool" doc:"Where mail leaves from: addresses of this machine, for some organizations or streams. Mail that no pool is for leaves from the pool default, which is there without being written: the system's address and this machine's host name. See docs/deliverability.md."`
+	Reports    Reports    `toml:"reports" doc:"What is told to others of TLS with their mail hosts, and where mail of our own domains may come from."`
 	Telemetry  Telemetry  `toml:"telemetry" doc:"Where traces go. They hold ids, names of domains and hosts, and times; never content."`
 }
 

@@ -26,7 +26,7 @@ type Deps struct {
 	Accounts *account.Accounts
 	// Known are the hosts that an organization's mail leaves from as it should:
 	// ours, and others that it names.
-	Known func(org id.ID) []Known
+	Known func(ctx context.Context, org id.ID) ([]Known, error)
 }
 
 // Known is a network that mail of an organization leaves from as it should.
@@ -41,7 +41,7 @@ type Reports struct{ Deps }
 // NewReports gives the store.
 func NewReports(d Deps) *Reports {
 	if d.Known == nil {
-		d.Known = func(id.ID) []Known { return nil }
+		d.Known = func(context.Context, id.ID) ([]Known, error) { return nil, nil }
 	}
 	return &Reports{d}
 }
@@ -113,7 +113,11 @@ func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate) (Receipt, er
 	if owned(a.Domain) == "" {
 		return out, notOurs
 	}
-	seen := s.bypasses(org, a, owned)
+	known, err := s.Known(ctx, org)
+	if err != nil {
+		return out, err
+	}
+	seen := bypasses(known, a, owned)
 	report, now := id.New(), s.Clock.Now()
 	err = s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		out.Again, out.Bypasses = false, 0
@@ -180,8 +184,7 @@ type bypassFact struct {
 
 // bypasses finds the sources of a report that are not known, the ones with
 // mail that passes first. Where nothing is known, nothing can be told apart.
-func (s *Reports) bypasses(org id.ID, a *Aggregate, owned func(string) string) []bypass {
-	known := s.Known(org)
+func bypasses(known []Known, a *Aggregate, owned func(string) string) []bypass {
 	if len(known) == 0 {
 		return nil
 	}
@@ -278,4 +281,11 @@ func (s *Reports) Forget(ctx context.Context, age time.Duration) error {
 		}
 		return nil
 	})
+}
+
+// BypassSources counts the sources that the ledger was told of since, of all
+// organizations.
+func BypassSources(tx *db.Tx, since time.Time) (n int, err error) {
+	err = tx.Row("SELECT count(*) FROM (SELECT DISTINCT org_id, domain, source FROM dmarc_bypasses WHERE day >= ?) AS seen", clock.Micros(since)).Scan(&n)
+	return n, err
 }

@@ -54,8 +54,8 @@ func open(t *testing.T, d *db.DB) *office {
 	if _, err := accounts.AddDomain(ctx, o.org, "unproved.example"); err != nil {
 		t.Fatal(err)
 	}
-	o.Reports = NewReports(Deps{DB: d, Clock: o.clk, Accounts: accounts, Known: func(id.ID) []Known {
-		return []Known{{"Sealpost", netip.MustParsePrefix("198.51.100.0/28")}, {"Payroll", netip.MustParsePrefix("2001:db8:77::/48")}}
+	o.Reports = NewReports(Deps{DB: d, Clock: o.clk, Accounts: accounts, Known: func(context.Context, id.ID) ([]Known, error) {
+		return []Known{{"Sealpost", netip.MustParsePrefix("198.51.100.0/28")}, {"Payroll", netip.MustParsePrefix("2001:db8:77::/48")}}, nil
 	}})
 	return o
 }
@@ -255,7 +255,7 @@ func TestManySources(t *testing.T) {
 // TestBlind: where no source is known, nobody is called a stranger.
 func TestBlind(t *testing.T) {
 	o := open(t, dbtest.SQLite(t))
-	o.Known = func(id.ID) []Known { return nil }
+	o.Known = func(context.Context, id.ID) ([]Known, error) { return nil, nil }
 	if r := o.add(report("big.example", "1", yesterday, "clinic.example", "192.0.2.1 1 - - none clinic.example")); r.Bypasses != 0 {
 		t.Errorf("%+v", r)
 	}

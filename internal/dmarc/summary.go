@@ -62,8 +62,12 @@ func (s *Reports) Summarize(ctx context.Context, org id.ID, domain string, days 
 	domain = clean(domain)
 	now := s.Clock.Now()
 	out := Summary{Domain: domain, From: now.Add(-time.Duration(days) * day).Truncate(day), Until: now, Reporters: []string{}}
-	g := &gathering{known: s.Known(org), domain: domain, by: map[string]*Source{}}
-	err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
+	known, err := s.Known(ctx, org)
+	if err != nil {
+		return out, err
+	}
+	g := &gathering{known: known, domain: domain, by: map[string]*Source{}}
+	err = s.DB.Read(ctx, org, func(tx *db.Tx) error {
 		if err := out.reports(tx); err != nil {
 			return err
 		}

@@ -343,3 +343,20 @@ func pack(r *Report) ([]byte, error) {
 	err = errors.Join(err, z.Close())
 	return out.Bytes(), err
 }
+
+// Outgoing counts our reports by state.
+func Outgoing(tx *db.Tx) (map[string]int, error) {
+	type line struct {
+		state string
+		n     int
+	}
+	all, err := db.All(tx, func(row db.Row) (l line, err error) {
+		err = row.Scan(&l.state, &l.n)
+		return l, err
+	}, "SELECT state, count(*) FROM tlsrpt_reports GROUP BY state")
+	out := map[string]int{"due": 0, "sent": 0, "unwanted": 0, "failed": 0}
+	for _, l := range all {
+		out[l.state] = l.n
+	}
+	return out, err
+}

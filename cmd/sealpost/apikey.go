@@ -22,7 +22,7 @@ type apikeyCmd struct {
 type apikeyCreateCmd struct {
 	orgFlag
 	Name    string   `required:"" placeholder:"NAME" help:"What the key is for, to recognize it in lists."`
-	Scope   []string `default:"messages:send,messages:read" placeholder:"SCOPE" help:"What it may do: messages:send, messages:read, messages:cancel, events:read. (default: messages:send and messages:read)"`
+	Scope   []string `default:"messages:send,messages:read" placeholder:"SCOPE" help:"What it may do: messages:send, messages:read, messages:cancel, events:read, suppressions:read, suppressions:write. (default: messages:send and messages:read)"`
 	Purpose string   `enum:",treatment,payment,operations,marketing,generic" default:"" placeholder:"PURPOSE" help:"Purpose of messages that state none: treatment, payment, operations, marketing or generic. (default: treatment)"`
 	Expires string   `placeholder:"WHEN" help:"When it ends: a duration such as 90d, or a date such as 2030-12-31. Never when not given."`
 }

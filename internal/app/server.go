@@ -266,7 +266,7 @@ func (s *Server) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	if s.Config.HasRole(config.RoleAPI) {
 		a, err := api.New(api.Deps{
-			Door: s.door, Desk: &spool.Desk{DB: s.DB, Custody: s.Custody}, Clients: s.Clients, Clock: s.Clock, Log: s.Log,
+			Door: s.door, Desk: &spool.Desk{DB: s.DB, Custody: s.Custody}, Suppress: s.Suppress, Clients: s.Clients, Clock: s.Clock, Log: s.Log,
 			Events: func(ctx context.Context, org id.ID, after int64, limit int) ([]ledger.Event, int64, error) {
 				return ledger.Read(ctx, s.DB, org, after, limit)
 			},

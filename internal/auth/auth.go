@@ -43,10 +43,15 @@ const (
 	Read   Scope = "messages:read"   // read messages, deliveries and search
 	Cancel Scope = "messages:cancel" // cancel what is not sent yet
 	Events Scope = "events:read"     // read the event stream
+
+	ReadSuppressions  Scope = "suppressions:read"  // see which addresses are suppressed
+	WriteSuppressions Scope = "suppressions:write" // suppress addresses, and take that back
 )
 
 // Scopes are all scopes.
-func Scopes() []Scope { return []Scope{Send, Read, Cancel, Events} }
+func Scopes() []Scope {
+	return []Scope{Send, Read, Cancel, Events, ReadSuppressions, WriteSuppressions}
+}
 
 // Principal is who hands in or asks: a client of an organization, or a relay's
 // source network.

@@ -37,14 +37,16 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
+	"github.com/sealpost/sealpost/internal/suppress"
 	"github.com/sealpost/sealpost/internal/web"
 )
 
 // Deps are what the handlers call.
 type Deps struct {
-	Door    *submit.Door
-	Desk    *spool.Desk
-	Clients *auth.Clients
+	Door     *submit.Door
+	Desk     *spool.Desk
+	Clients  *auth.Clients
+	Suppress *suppress.Service
 	// Events reads an organization's ledger behind a position.
 	Events func(ctx context.Context, org id.ID, after int64, limit int) (events []ledger.Event, next int64, err error)
 	Clock  clock.Clock
@@ -68,7 +70,7 @@ func New(d Deps) (*API, error) {
 	if d.MaxBody == 0 {
 		d.MaxBody = 35 << 20
 	}
-	a := &API{Deps: d, routes: routes(), intake: newIntake(d.MaxBody)}
+	a := &API{Deps: d, routes: append(routes(), suppressionRoutes()...), intake: newIntake(d.MaxBody)}
 	doc := a.describe()
 	var err error
 	if a.document, err = doc.MarshalJSON(); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/submit/submittest"
+	"github.com/sealpost/sealpost/internal/suppress"
 	"github.com/sealpost/sealpost/internal/web"
 )
 
@@ -64,7 +65,8 @@ func newWorld(t *testing.T, d *db.DB) *world {
 		deps.Hostname, deps.MaxSize, deps.MaxRecipients, deps.Log = "mail.clinic.example", 300_000, 20, log
 		deps.Posture = func(_ context.Context, domain string) policy.Posture { return postures[domain] }
 	})
-	w.api = must(New(Deps{Door: door, Desk: &spool.Desk{DB: d, Custody: w.Custody}, Clients: w.Clients, Clock: w.clock, Log: log,
+	w.api = must(New(Deps{Door: door, Desk: &spool.Desk{DB: d, Custody: w.Custody},
+		Suppress: suppress.New(suppress.Deps{DB: d, Custody: w.Custody, Clock: w.clock}), Clients: w.Clients, Clock: w.clock, Log: log,
 		Events: func(ctx context.Context, org id.ID, after int64, limit int) ([]ledger.Event, int64, error) {
 			return ledger.Read(ctx, d, org, after, limit)
 		}, PublicURL: "https://mail.clinic.example", MaxBody: 600_000}))

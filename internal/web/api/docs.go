@@ -76,10 +76,7 @@ func renderPage(doc *huma.OpenAPI, routes []route) ([]byte, error) {
 
 func pageOf(doc *huma.OpenAPI, schemas huma.Registry, rt route) pageOperation {
 	item := doc.Paths[rt.path]
-	op := item.Get
-	if rt.method == http.MethodPost {
-		op = item.Post
-	}
+	op := map[string]*huma.Operation{http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodDelete: item.Delete}[rt.method]
 	out := pageOperation{Name: rt.name, Method: rt.method, Path: rt.path, Summary: op.Summary, Description: rt.description,
 		Scope: string(rt.scope), Status: rt.status, Curl: curl(rt), AnswerExample: rt.answer}
 	for _, q := range op.Parameters {
@@ -102,8 +99,8 @@ func curl(rt route) string {
 	switch {
 	case rt.example != "":
 		fmt.Fprintf(&b, " \\\n  -H \"Content-Type: application/json\" \\\n  -d '%s'", rt.example)
-	case rt.method == http.MethodPost:
-		b.WriteString(" \\\n  -X POST")
+	case rt.method != http.MethodGet:
+		b.WriteString(" \\\n  -X " + rt.method)
 	}
 	return b.String()
 }

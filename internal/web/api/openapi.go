@@ -139,4 +139,7 @@ var scopeTexts = map[auth.Scope]string{
 	auth.Read:   "Read and search messages and deliveries.",
 	auth.Cancel: "Cancel what is not sent yet.",
 	auth.Events: "Read the event stream.",
+
+	auth.ReadSuppressions:  "See which addresses are suppressed, and why.",
+	auth.WriteSuppressions: "Suppress addresses, and take that back.",
 }

@@ -20,6 +20,8 @@ type domainCmd struct {
 	Remove     domainRemoveCmd     `cmd:"" help:"Take a domain from the organization."`
 	ReturnPath domainReturnPathCmd `cmd:"" name:"return-path" help:"Let bounces of a domain's mail come back to this system."`
 	Posture    domainPostureCmd    `cmd:"" help:"Show what a recipient's domain can do."`
+	Check      domainCheckCmd      `cmd:"" help:"Compare what the DNS says of sender domains with what it has to say."`
+	MTASTS     domainMTASTSCmd     `cmd:"" name:"mta-sts" help:"Serve an MTA-STS policy for a domain whose mail comes in here."`
 }
 
 type domainRow struct {

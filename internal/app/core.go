@@ -43,6 +43,7 @@ import (
 	"github.com/sealpost/sealpost/internal/retain"
 	"github.com/sealpost/sealpost/internal/suppress"
 	"github.com/sealpost/sealpost/internal/tlsrpt"
+	"github.com/sealpost/sealpost/internal/zone"
 )
 
 // Core is what every command needs.
@@ -65,6 +66,7 @@ type Core struct {
 	Partners   *partner.Service
 	Resolver   *resolve.Resolver
 	DKIM       *dkim.Service
+	Zone       *zone.Service
 	Pools      *pool.Service
 	Retention  *retain.Service
 

@@ -47,6 +47,7 @@ func (c *Core) openKeys() error {
 	c.Keyring = keyring.New(keyring.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Log: c.Log, Certs: c.Certs,
 		Discover: sources.Ask, Standing: sources.Standing, Sources: sources.Names()})
 	c.openDKIM()
+	c.openZone(outside)
 	c.Identities = identity.New(identity.Deps{DB: c.DB, Custody: c.Custody, Accounts: c.Accounts, Clock: c.Clock, Log: c.Log})
 	return nil
 }

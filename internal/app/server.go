@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -252,7 +253,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 	}...) {
 		s.jobs.Add(t)
 	}
-	for _, t := range append(s.dkimJobs(), s.reportTasks()...) {
+	for _, t := range slices.Concat(s.dkimJobs(), s.zoneJobs(), s.reportTasks()) {
 		s.jobs.Add(t)
 	}
 	return s.jobs.Start(ctx)
@@ -285,6 +286,9 @@ func (s *Server) handler() (http.Handler, error) {
 		p.Routes(mux)
 		limit, err := web.NewLimiter(s.Clock, keysPerMinute, keysPerMinute)
 		if err != nil {
+			return nil, err
+		}
+		if err := s.serveZone(mux); err != nil {
 			return nil, err
 		}
 		web.Directory{Keys: s.Identities.Published, Serves: s.Identities.Publishes, Limit: limit}.Routes(mux)

@@ -75,6 +75,8 @@ type Keys struct {
 type TLS struct {
 	CertFile string `toml:"cert_file" example:"/etc/sealpost/tls/fullchain.pem" doc:"Certificate chain in PEM."`
 	KeyFile  string `toml:"key_file" example:"/etc/sealpost/tls/privkey.pem" doc:"Private key in PEM."`
+
+	NextCertFile string `toml:"next_cert_file" example:"/etc/sealpost/tls/next.pem" doc:"Certificate that will be used next, if there is one already: \"sealpost domain check\" then also asks for its TLSA record."`
 }
 
 // Listen is the section of that name.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 
+	"blitiri.com.ar/go/spf"
 	"github.com/miekg/dns"
 
 	"github.com/sealpost/sealpost/internal/resolve"
@@ -91,3 +92,7 @@ func (l lookups) LookupAddr(_ context.Context, addr string) (out []string, err e
 	}
 	return out, err
 }
+
+// Lookups gives a resolver in the form in which the SPF library asks. Where
+// the context ends, so do all questions.
+func Lookups(ctx context.Context, r *resolve.Resolver) spf.DNSResolver { return lookups{r, ctx} }

@@ -43,6 +43,7 @@ CREATE TABLE zone_policies (
     org_id     BYTEA  NOT NULL,
     domain     TEXT   NOT NULL,
     mode       TEXT   NOT NULL CHECK (mode = 'enforce' OR mode = 'testing' OR mode = 'none'),
+    mx         TEXT   NOT NULL,
     max_age    BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (org_id, domain)

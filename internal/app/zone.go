@@ -1,0 +1,96 @@
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/dkim"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/fetch"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/job"
+	"github.com/sealpost/sealpost/internal/web"
+	"github.com/sealpost/sealpost/internal/zone"
+)
+
+// openZone wires what compares the DNS of our domains with what it must say.
+func (c *Core) openZone(outside *fetch.Client) {
+	c.Zone = zone.New(zone.Deps{
+		DB: c.DB, Clock: c.Clock, Log: c.Log, Accounts: c.Accounts, Resolver: c.Resolver, Fetch: outside, Hostname: c.Config.Hostname,
+		SMTPPort: c.Config.Network.SMTPPort,
+		Keys: func(ctx context.Context, org id.ID, domain string) ([]dkim.Key, error) {
+			return c.DKIM.List(ctx, org, domain)
+		},
+		Certificates: c.shownCertificates,
+	})
+}
+
+// shownCertificates are the leaf of the listeners' certificate, and of the one
+// that comes next where the configuration names it.
+func (c *Core) shownCertificates() (all []*x509.Certificate, err error) {
+	for _, file := range []string{c.Config.TLS.CertFile, c.Config.TLS.NextCertFile} {
+		if file == "" {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		block, _ := pem.Decode(text)
+		if block == nil || block.Type != "CERTIFICATE" {
+			return nil, fault.New(fault.Invalid, "bad_certificate", "A certificate file holds no certificate in PEM.")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, errors.Join(errors.New("a certificate cannot be read"), err)
+		}
+		all = append(all, cert)
+	}
+	return all, nil
+}
+
+func (c *Core) zoneJobs() []job.Task {
+	return []job.Task{{Name: "zone.check", Every: time.Hour, Do: c.Zone.CheckDue}}
+}
+
+// policiesPerMinute is how many MTA-STS policies one client may ask for.
+const policiesPerMinute = 120
+
+func (s *Server) serveZone(mux *http.ServeMux) error {
+	limit, err := web.NewLimiter(s.Clock, policiesPerMinute, policiesPerMinute)
+	if err != nil {
+		return err
+	}
+	web.MTASTS{Policy: s.Zone.Served, Limit: limit}.Routes(mux)
+	return nil
+}
+
+var domainsDesc = prometheus.NewDesc("sealpost_sender_domains", "Verified sender domains by what the DNS said of them when it was last asked.", []string{"state"}, nil)
+
+// domains counts the verdicts when somebody asks.
+type domains struct{ s *Server }
+
+func (domains) Describe(ch chan<- *prometheus.Desc) { ch <- domainsDesc }
+
+func (d domains) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var n map[zone.State]int
+	if err := d.s.DB.Read(ctx, db.System, func(tx *db.Tx) (err error) {
+		n, err = zone.Count(tx)
+		return err
+	}); err != nil {
+		return
+	}
+	for state, count := range n {
+		ch <- prometheus.MustNewConstMetric(domainsDesc, prometheus.GaugeValue, float64(count), string(state))
+	}
+}

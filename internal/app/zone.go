@@ -6,11 +6,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/dkim"
 	"github.com/sealpost/sealpost/internal/fault"
@@ -30,7 +33,80 @@ func (c *Core) openZone(outside *fetch.Client) {
 			return c.DKIM.List(ctx, org, domain)
 		},
 		Certificates: c.shownCertificates,
+		Sources:      c.mailSources,
+		ReturnPath: func(ctx context.Context, org id.ID, domain string) (string, error) {
+			all, err := c.ReturnPaths.List(ctx, org)
+			for _, p := range all {
+				if p.Domain == domain && p.OffAt.IsZero() {
+					return p.Host, nil
+				}
+			}
+			return "", err
+		},
 	})
+}
+
+// mailSources are the addresses of the pools that an organization's mail leaves
+// from, as others see them.
+func (c *Core) mailSources(ctx context.Context, org id.ID) (all []zone.Source, err error) {
+	o, err := c.Accounts.Org(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	for _, stream := range []string{"transactional", "bulk"} {
+		for _, p := range poolsOf(c.Config.Pool, o.Slug, stream) {
+			for _, s := range sourcesOf(p, c.Config.Hostname) {
+				if !slices.Contains(all, s) {
+					all = append(all, s)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// poolsOf are the pool that mail of a stream leaves from and those that take
+// over from it.
+func poolsOf(pools []config.Pool, slug, stream string) (chosen []config.Pool) {
+	byName := map[string]config.Pool{config.DefaultPool: {Name: config.DefaultPool}}
+	best, weight := config.DefaultPool, 0
+	for _, p := range pools {
+		byName[p.Name] = p
+		w := 0
+		if slices.Contains(p.Orgs, slug) {
+			w += 2
+		}
+		if slices.Contains(p.Streams, stream) {
+			w++
+		}
+		named := len(p.Orgs) == 0 || slices.Contains(p.Orgs, slug)
+		if named && (len(p.Streams) == 0 || slices.Contains(p.Streams, stream)) && w > weight {
+			best, weight = p.Name, w
+		}
+	}
+	for name := best; name != "" && len(chosen) <= len(pools); name = byName[name].Overflow {
+		chosen = append(chosen, byName[name])
+	}
+	return chosen
+}
+
+func sourcesOf(p config.Pool, hostname string) (all []zone.Source) {
+	addrs, helo := p.PublicAddresses, p.Helo
+	if len(addrs) == 0 {
+		addrs = p.Addresses
+	}
+	if len(helo) == 0 {
+		helo = []string{hostname}
+	}
+	for i, text := range addrs {
+		if a, err := netip.ParseAddr(text); err == nil {
+			all = append(all, zone.Source{Addr: a, Helo: helo[min(i, len(helo)-1)]})
+		}
+	}
+	if len(addrs) == 0 {
+		all = append(all, zone.Source{Helo: helo[0]})
+	}
+	return all
 }
 
 // shownCertificates are the leaf of the listeners' certificate, and of the one

@@ -219,21 +219,17 @@ func (c *checker) ptr(ctx context.Context) {
 		c.unknown(PTR, c.Hostname, true)
 		return
 	}
-	own, _, err := c.Resolver.Addresses(ctx, c.Hostname)
-	if err != nil {
-		c.unknown(PTR, c.Hostname, true)
-		return
-	}
 	if len(sources) == 0 {
 		c.add(Item{Check: PTR, Name: c.Hostname, Status: Missing, Needed: true,
 			Text: "The name that we say in EHLO has no address: many hosts refuse mail from such a name, and it is not known which addresses mail leaves from."})
 	}
-	for _, a := range sources {
-		c.ptrOf(ctx, a, own)
+	for _, from := range sources {
+		c.ptrOf(ctx, from)
 	}
 }
 
-func (c *checker) ptrOf(ctx context.Context, a netip.Addr, own []netip.Addr) {
+func (c *checker) ptrOf(ctx context.Context, from Source) {
+	a := from.Addr
 	reverse, err := dns.ReverseAddr(a.String())
 	if err != nil {
 		return // every address has one
@@ -242,6 +238,11 @@ func (c *checker) ptrOf(ctx context.Context, a netip.Addr, own []netip.Addr) {
 	names, back, err := c.confirmed(ctx, name, a)
 	if err != nil {
 		c.unknown(PTR, name, true)
+		return
+	}
+	own, _, err := c.Resolver.Addresses(ctx, from.Helo)
+	if err != nil {
+		c.unknown(PTR, from.Helo, true)
 		return
 	}
 	item := Item{Check: PTR, Name: name, Status: OK, Needed: true, Text: "The address has a name that leads back to it."}
@@ -253,15 +254,15 @@ func (c *checker) ptrOf(ctx context.Context, a netip.Addr, own []netip.Addr) {
 		item.Status, item.Text = Wrong, fmt.Sprintf("The name of %s does not lead back to it. %s", a, why)
 	case !slices.Contains(own, a):
 		item.Status, item.Needed = Wrong, false
-		item.Text = fmt.Sprintf("%s, as we say in EHLO, does not lead to %s: some hosts count that against us.", c.Hostname, a)
+		item.Text = fmt.Sprintf("%s, as we say in EHLO, does not lead to %s: some hosts count that against us.", from.Helo, a)
 		kind := "A"
 		if a.Is6() {
 			kind = "AAAA"
 		}
-		item.Publish = []Record{{c.Hostname, kind, a.String()}}
+		item.Publish = []Record{{from.Helo, kind, a.String()}}
 	}
 	if item.Status != OK && item.Publish == nil {
-		item.Publish = []Record{{name, "PTR", c.Hostname + "."}}
+		item.Publish = []Record{{name, "PTR", from.Helo + "."}}
 	}
 	c.add(item)
 }

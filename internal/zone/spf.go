@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"blitiri.com.ar/go/spf"
@@ -35,7 +36,7 @@ func (c *checker) spfAt(ctx context.Context, check, name string) {
 	record := func(value string) []Record { return []Record{{name, "TXT", value}} }
 	switch len(found) {
 	case 0:
-		item.Status, item.Publish = Missing, record(withSources("v=spf1 ~all", c.mechanisms(sources)))
+		item.Status, item.Publish = Missing, record(withSources("v=spf1 ~all", c.mechanisms()))
 		item.Text = "There is no SPF record. " + whySPF
 		c.add(item)
 		return
@@ -49,7 +50,7 @@ func (c *checker) spfAt(ctx context.Context, check, name string) {
 	base := found[0]
 	item.Status, item.Text, base = c.judgeSPF(ctx, name, base, sources)
 	if base != "" {
-		item.Publish = record(withSources(base, c.mechanisms(sources)))
+		item.Publish = record(withSources(base, c.mechanisms()))
 	}
 	c.add(item)
 }
@@ -71,7 +72,7 @@ var nobody = netip.AddrFrom4([4]byte{192, 0, 2, 233})
 
 // judgeSPF says how the record of a name stands, and which record our
 // addresses are to be put into, if that would make it right.
-func (c *checker) judgeSPF(ctx context.Context, name, record string, sources []netip.Addr) (_ Status, text, base string) {
+func (c *checker) judgeSPF(ctx context.Context, name, record string, sources []Source) (_ Status, text, base string) {
 	const failed = "The DNS could not be asked for all that the record includes. Try again later."
 	switch result, err := c.evaluate(ctx, nobody, name); {
 	case result == spf.TempError:
@@ -87,12 +88,12 @@ func (c *checker) judgeSPF(ctx context.Context, name, record string, sources []n
 		return Wrong, "The address that mail leaves from is not known: " + c.Hostname + " has none in the DNS.", ""
 	}
 	for _, a := range sources {
-		switch result, _ := c.evaluate(ctx, a, name); result {
+		switch result, _ := c.evaluate(ctx, a.Addr, name); result {
 		case spf.Pass:
 		case spf.TempError:
 			return Unknown, failed, ""
 		default:
-			return Wrong, fmt.Sprintf("The record gives %q to %s, which mail leaves from. %s", result, a, whySPF), record
+			return Wrong, fmt.Sprintf("The record gives %q to %s, which mail leaves from. %s", result, a.Addr, whySPF), record
 		}
 	}
 	return OK, "Our addresses pass.", ""
@@ -103,24 +104,35 @@ func (c *checker) evaluate(ctx context.Context, a netip.Addr, name string) (spf.
 }
 
 // leaving are the addresses that mail leaves from.
-func (c *checker) leaving(ctx context.Context) ([]netip.Addr, error) {
-	if len(c.sources) > 0 {
-		return c.sources, nil
+func (c *checker) leaving(ctx context.Context) (all []Source, err error) {
+	for _, s := range c.sources {
+		if s.Addr.IsValid() {
+			all = append(all, s)
+			continue
+		}
+		addrs, _, err := c.Resolver.Addresses(ctx, s.Helo)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			all = append(all, Source{a, s.Helo})
+		}
 	}
-	addrs, _, err := c.Resolver.Addresses(ctx, c.Hostname)
-	return addrs, err
+	return all, nil
 }
 
 // mechanisms name our addresses in an SPF record.
-func (c *checker) mechanisms(sources []netip.Addr) (out []string) {
-	if len(c.sources) == 0 {
-		return []string{"a:" + c.Hostname}
-	}
-	for _, a := range sources {
-		if a.Is4() {
-			out = append(out, "ip4:"+a.String())
-		} else {
-			out = append(out, "ip6:"+a.String())
+func (c *checker) mechanisms() (out []string) {
+	for _, s := range c.sources {
+		m := "a:" + s.Helo
+		switch {
+		case s.Addr.Is4():
+			m = "ip4:" + s.Addr.String()
+		case s.Addr.Is6():
+			m = "ip6:" + s.Addr.String()
+		}
+		if !slices.Contains(out, m) {
+			out = append(out, m)
 		}
 	}
 	return out

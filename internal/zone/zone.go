@@ -125,6 +125,13 @@ func stateOf(items []Item) State {
 	return s
 }
 
+// Source is where mail leaves from: an address and the name in EHLO. Without
+// an address it is those of the name.
+type Source struct {
+	Addr netip.Addr
+	Helo string
+}
+
 // Deps are what the service works with.
 type Deps struct {
 	DB       *db.DB
@@ -137,9 +144,9 @@ type Deps struct {
 	SMTPPort int    // of mail hosts: 25 but in tests
 	// Keys gives the organization's DKIM keys of a domain.
 	Keys func(ctx context.Context, org id.ID, domain string) ([]dkim.Key, error)
-	// Sources gives the addresses that an organization's mail leaves from. nil
-	// or none: those of Hostname.
-	Sources func(ctx context.Context, org id.ID) ([]netip.Addr, error)
+	// Sources gives where an organization's mail leaves from. nil or none: the
+	// addresses of Hostname.
+	Sources func(ctx context.Context, org id.ID) ([]Source, error)
 	// ReturnPath gives the host below a domain that bounces come back to, or
 	// nothing. nil: no domain has one.
 	ReturnPath func(ctx context.Context, org id.ID, domain string) (string, error)
@@ -176,7 +183,7 @@ type checker struct {
 	*Service
 	org     id.ID
 	domain  string
-	sources []netip.Addr // that mail leaves from
+	sources []Source // as they are given
 	keys    []dkim.Key
 	bounces string // the return path's host, or nothing
 	policy  *Policy
@@ -190,6 +197,9 @@ func (s *Service) checker(ctx context.Context, org id.ID, domain string) (*check
 		if c.sources, err = s.Sources(ctx, org); err != nil {
 			return nil, err
 		}
+	}
+	if len(c.sources) == 0 {
+		c.sources = []Source{{Helo: s.Hostname}}
 	}
 	if c.keys, err = s.Keys(ctx, org, domain); err != nil {
 		return nil, err

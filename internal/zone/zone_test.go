@@ -269,8 +269,8 @@ func (s *site) addKey(state dkim.State) {
 func TestSourcesThatAreGiven(t *testing.T) {
 	s := open(t, dbtest.SQLite(t))
 	s.good()
-	s.Sources = func(context.Context, id.ID) ([]netip.Addr, error) {
-		return []netip.Addr{netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8::9")}, nil
+	s.Sources = func(context.Context, id.ID) ([]zone.Source, error) {
+		return []zone.Source{{netip.MustParseAddr("203.0.113.9"), hostname}, {netip.MustParseAddr("2001:db8::9"), "other." + domain}, {Helo: hostname}}, nil
 	}
 	var got []string
 	for _, i := range s.check().Items {
@@ -281,6 +281,7 @@ func TestSourcesThatAreGiven(t *testing.T) {
 	for _, want := range []string{
 		`sender.example. 3600 IN TXT "v=spf1 ip4:203.0.113.9 ip6:2001:db8::9 a:out.sender.example -all"`,
 		"9.113.0.203.in-addr.arpa. 3600 IN PTR out.sender.example.",
+		"9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. 3600 IN PTR other.sender.example.",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no %s in %q", want, got)

@@ -21,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 )
 
 var ctx = context.Background()
@@ -118,7 +119,7 @@ func (s *site) later(d time.Duration) {
 	s.t.Helper()
 	s.clk.Advance(d)
 	if err := s.d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		_, err := spool.Take(tx, s.run, s.clk.Now(), 1000)
+		_, err := spooltest.TakeAll(tx, s.run, s.clk.Now())
 		return err
 	}); err != nil {
 		s.t.Fatal(err)

@@ -2,6 +2,10 @@ package spool
 
 // Queries that the tests ask the engines to explain.
 const (
-	DueDeliveries = dueDeliveries
+	LinesLite     = linesLite
+	LinesPostgres = linesPostgres
+	DueLately     = lately
+	DueInLine     = dueInLine
+	DueInLines    = dueInLines
 	DueNotices    = dueNotices
 )

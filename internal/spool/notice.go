@@ -73,13 +73,20 @@ func PostNotice(tx *db.Tx, n Notice, owner id.ID) (posted bool, err error) {
 	return rows == 1, err
 }
 
-// TakeNotices gives up to limit due notices to a run.
+// The condition is that of the partial index.
+const dueNotices = `SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?`
+
+// TakeNotices gives up to limit due notices to a run, the longest due first.
 func TakeNotices(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
-	return takeDue(tx, true, tx.Pick(
+	items, err := takeDue(tx, tx.Pick(
 		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id IN (`+dueNotices+`)
-		 RETURNING id, org_id, message_id, domain, next_at`,
+		 RETURNING id, org_id, message_id, 0, domain, next_at`,
 		`UPDATE spool_notices SET owner = ?, state = 'ready' WHERE id = ANY (ARRAY(`+dueNotices+` FOR UPDATE SKIP LOCKED))
-		 RETURNING id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
+		 RETURNING id, org_id, message_id, 0, domain, next_at`), run, clock.Micros(now), limit)
+	for i := range items {
+		items[i].Notice = true
+	}
+	return items, err
 }
 
 // LoadNotice opens a notice. Where its text cannot be read, what stands in

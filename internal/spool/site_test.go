@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 )
 
 var ctx = context.Background()
@@ -75,6 +76,7 @@ type given struct {
 	owner  id.ID
 	nextAt time.Time
 	plan   policy.Plan
+	lane   spool.Lane
 }
 
 func (s *site) accept(g given, recipients ...string) (spool.Message, []spool.Delivery) {
@@ -98,7 +100,7 @@ func (s *site) accept(g given, recipients ...string) (spool.Message, []spool.Del
 	key, err := s.keys.NewDataKey(g.org)
 	s.check(err)
 	m := spool.Message{
-		ID: id.New(), Org: g.org, Client: id.New(), Source: spool.FromAPI, Purpose: policy.Treatment, Key: key, Blob: id.New(), Size: 100,
+		ID: id.New(), Org: g.org, Client: id.New(), Source: spool.FromAPI, Purpose: policy.Treatment, Key: key, Blob: id.New(), Size: 100, Lane: g.lane,
 		Header:   []byte("Subject: " + canary + " header\r\n\r\n"),
 		Envelope: spool.Envelope{Sender: address(s.t, g.sender), EightBit: true},
 		Details: spool.Details{From: private.NewString(canary + " from"), Subject: private.NewString(canary + " subject"),
@@ -185,10 +187,25 @@ func (s *site) told(d spool.Delivery) (types []ledger.Type) {
 	return types
 }
 
-func (s *site) take(run id.ID, limit int) (items []spool.Item) {
+// take gives all that is due to a run.
+func (s *site) take(run id.ID) (items []spool.Item) {
 	s.t.Helper()
 	s.check(s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) {
-		items, err = spool.Take(tx, run, s.clk.Now(), limit)
+		items, err = spooltest.TakeAll(tx, run, s.clk.Now())
+		return err
+	}))
+	return items
+}
+
+// takeOf gives up to n of each line to a run.
+func (s *site) takeOf(run id.ID, n int, lines ...spool.Line) (items []spool.Item) {
+	s.t.Helper()
+	var wants []spool.Want
+	for _, l := range lines {
+		wants = append(wants, spool.Want{Line: l, N: n})
+	}
+	s.check(s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) {
+		items, err = spool.Take(tx, run, s.clk.Now(), wants)
 		return err
 	}))
 	return items

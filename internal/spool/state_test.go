@@ -15,6 +15,7 @@ import (
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 )
 
 // model is what the drawing in the package's document says of one delivery.
@@ -103,7 +104,7 @@ func takes(run int) op {
 	return op{name: fmt.Sprintf("taken by run %d", run), quiet: true, do: func(s *site, d spool.Delivery) (bool, error) {
 		s.clk.Advance(time.Hour) // everything is due
 		return true, s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-			_, err := spool.Take(tx, s.runs[run], s.clk.Now(), 100_000)
+			_, err := spooltest.TakeAll(tx, s.runs[run], s.clk.Now())
 			return err
 		})
 	}, then: func(m model) (model, []ledger.Type) {

@@ -41,10 +41,10 @@ func TestTakeGivesTheLongestDueFirst(t *testing.T) {
 		put(given{state: spool.Held}, -time.Hour)
 		put(given{owner: s.runs[2]}, -time.Hour)
 		later := put(given{state: spool.Scheduled}, time.Microsecond)
-		if got, want := ids(s.take(s.runs[1], 2)), []id.ID{first.ID, second.ID}; !slices.Equal(got, want) {
+		if got, want := ids(s.takeOf(s.runs[1], 1, item(first).Line(), item(second).Line())), []id.ID{first.ID, second.ID}; !slices.Equal(got, want) {
 			t.Errorf("took %v, want %v", got, want)
 		}
-		rest := s.take(s.runs[1], 10)
+		rest := s.take(s.runs[1])
 		if !slices.Equal(ids(rest), []id.ID{third.ID}) {
 			t.Fatalf("then took %v, want %v", rest, third.ID)
 		}
@@ -52,7 +52,7 @@ func TestTakeGivesTheLongestDueFirst(t *testing.T) {
 			t.Errorf("took %+v, want %+v", rest[0], item(third))
 		}
 		s.clk.Advance(time.Microsecond)
-		if got := s.take(s.runs[2], 10); !slices.Equal(ids(got), []id.ID{later.ID}) {
+		if got := s.take(s.runs[2]); !slices.Equal(ids(got), []id.ID{later.ID}) {
 			t.Errorf("when it is due took %v", got)
 		}
 	})
@@ -66,7 +66,7 @@ func TestManyDueAtOnceComeInOrderOfAcceptance(t *testing.T) {
 			to = append(to, fmt.Sprintf("p%d@home.example", i))
 		}
 		_, all := s.accept(given{}, to...)
-		got := s.take(s.runs[1], 1000)
+		got := s.take(s.runs[1])
 		for i := range got {
 			if got[i].ID != all[i].ID {
 				t.Fatalf("place %d has another delivery than was accepted there", i)
@@ -81,19 +81,22 @@ func TestManyDueAtOnceComeInOrderOfAcceptance(t *testing.T) {
 // TestTakersPassEachOther: on PostgreSQL two nodes take side by side.
 func TestTakersPassEachOther(t *testing.T) {
 	s := newSite(t, dbtest.PostgreSQL(t))
+	var all []spool.Delivery
 	for range 10 {
-		s.one(given{})
+		_, d := s.one(given{})
+		all = append(all, d)
 	}
+	line := item(all[0]).Line()
 	var first, second []spool.Item
 	var err error
 	s.check(s.db.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		if first, err = spool.Take(tx, s.runs[1], s.clk.Now(), 4); err != nil {
+		if first, err = spool.Take(tx, s.runs[1], s.clk.Now(), []spool.Want{{Line: line, N: 4}}); err != nil {
 			return err
 		}
 		soon, cancel := context.WithTimeout(ctx, 5*time.Second) // it must not wait for the first
 		defer cancel()
 		return s.db.WriteAlone(soon, db.System, func(tx *db.Tx) (err error) {
-			second, err = spool.Take(tx, s.runs[2], s.clk.Now(), 10)
+			second, err = spool.Take(tx, s.runs[2], s.clk.Now(), []spool.Want{{Line: line, N: 10}})
 			return err
 		})
 	}))
@@ -103,43 +106,67 @@ func TestTakersPassEachOther(t *testing.T) {
 }
 
 // TestTakingUsesThePartialIndexes, so that its cost does not grow with what is
-// held, owned or sent long ago.
+// held, owned or sent long ago, nor with the length of lines.
 func TestTakingUsesThePartialIndexes(t *testing.T) {
+	type query struct {
+		text, index string
+		args        []any
+	}
+	byOne := []any{int64(0), "", id.New()}
+	all := map[db.Dialect][]query{
+		db.SQLite: {
+			{spool.LinesLite, "spool_unsettled_lines (lane>?", append(slices.Clone(byOne), 10)},
+			{spool.LinesLite, "(lane,domain,org_id)>(?,?,?)", append(slices.Clone(byOne), 10)},
+			{spool.DueInLine, "spool_unsettled_lines (lane=? AND domain=? AND org_id=? AND next_at<?)", append(slices.Clone(byOne), int64(0), 10)},
+		},
+		db.PostgreSQL: {
+			{spool.LinesPostgres, `"Index Cond": "(ROW(lane, domain, org_id) > ROW(line_1.lane, line_1.domain, line_1.org_id))"`, append(slices.Clone(byOne), 10)},
+			{spool.DueInLines, `"Index Cond": "((ROW(lane, domain, org_id, next_at) >= ROW(want.lane, want.domain, want.org_id, '-9223372036854775808'::bigint)) AND (ROW(`,
+				[]any{[]int64{1}, []string{""}, [][]byte{{1}}, []int64{1}, int64(0)}},
+		},
+	}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		for query, index := range map[string]string{spool.DueDeliveries: "spool_unsettled_due", spool.DueNotices: "spool_notices_due"} {
-			var plan strings.Builder
-			if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-				plan.Reset()
-				if d.Dialect == db.PostgreSQL {
-					if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil { // the table is empty
-						return err
-					}
-				}
-				rows, err := tx.Query(tx.Pick("EXPLAIN QUERY PLAN "+query, "EXPLAIN (FORMAT JSON) "+query), int64(0), 10)
-				if err != nil {
-					return err
-				}
-				defer rows.Close()
-				for rows.Next() {
-					var text string
-					into := []any{&text}
-					if d.Dialect == db.SQLite {
-						into = []any{new(any), new(any), new(any), &text}
-					}
-					if err := rows.Scan(into...); err != nil {
-						return err
-					}
-					plan.WriteString(text + "\n")
-				}
-				return rows.Err()
-			}); err != nil {
-				t.Fatal(err)
-			}
-			if got := plan.String(); !strings.Contains(got, index) || strings.Contains(got, "B-TREE") || strings.Contains(got, `"Sort"`) {
-				t.Errorf("%s is not read in its order:\n%s", index, got)
+		for _, q := range append(all[d.Dialect],
+			query{spool.DueLately, "spool_unsettled_due", []any{int64(0), int64(0), 10}}, query{spool.DueNotices, "spool_notices_due", []any{int64(0), 10}}) {
+			got := explain(t, d, q.text, q.args...)
+			if !strings.Contains(got, q.index) || strings.Contains(got, "B-TREE FOR ORDER") || strings.Contains(got, `"Node Type": "Sort"`) && q.text != spool.DueLately {
+				t.Errorf("%s is not read in its order:\n%s", q.index, got)
 			}
 		}
 	})
+}
+
+func explain(t *testing.T, d *db.DB, query string, args ...any) string {
+	t.Helper()
+	var plan strings.Builder
+	if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+		plan.Reset()
+		if d.Dialect == db.PostgreSQL {
+			if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil { // the table is empty
+				return err
+			}
+		}
+		rows, err := tx.Query(tx.Pick("EXPLAIN QUERY PLAN "+query, "EXPLAIN (FORMAT JSON) "+query), args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var text string
+			into := []any{&text}
+			if d.Dialect == db.SQLite {
+				into = []any{new(any), new(any), new(any), &text}
+			}
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			plan.WriteString(text + "\n")
+		}
+		return rows.Err()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return plan.String()
 }
 
 func TestWhatADeadRunLeft(t *testing.T) {
@@ -199,7 +226,7 @@ func TestWhatADeadRunLeft(t *testing.T) {
 		if fact.Number != 1 || fact.Result != spool.ResultUnknown || fact.Reason != "node_died" {
 			t.Errorf("the ledger says %+v", fact)
 		}
-		if got := s.take(alive, 10); len(got) != 2 || slices.Contains(ids(got), other.ID) {
+		if got := s.take(alive); len(got) != 2 || slices.Contains(ids(got), other.ID) {
 			t.Errorf("taken: %v", got)
 		}
 	})

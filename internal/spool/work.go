@@ -125,33 +125,15 @@ type Outcome struct {
 	PassedOver []string // why keys of the recipient could not be used, when held for want of one
 }
 
-// The conditions are those of the partial indexes.
-const (
-	dueDeliveries = `SELECT delivery_id FROM spool_unsettled WHERE owner IS NULL AND state <> 'held' AND next_at <= ? ORDER BY next_at LIMIT ?`
-	dueNotices    = `SELECT id FROM spool_notices WHERE owner IS NULL AND state IN ('ready', 'deferred') AND next_at <= ? ORDER BY next_at LIMIT ?`
-)
-
-// Take gives up to limit due deliveries to a run, the longest due first. It
-// looks across all organizations: queues belong to destinations. On PostgreSQL
-// an array keeps the planner from running the inner query more than once.
-func Take(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error) {
-	return takeDue(tx, false, tx.Pick(
-		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id IN (`+dueDeliveries+`)
-		 RETURNING delivery_id, org_id, message_id, domain, next_at`,
-		`UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(`+dueDeliveries+` FOR UPDATE SKIP LOCKED))
-		 RETURNING delivery_id, org_id, message_id, domain, next_at`), run, clock.Micros(now), limit)
-}
-
 // takeDue gives what a statement takes, in the order in which it is due:
 // RETURNING keeps none.
-func takeDue(tx *db.Tx, notices bool, query string, args ...any) ([]Item, error) {
+func takeDue(tx *db.Tx, query string, args ...any) ([]Item, error) {
 	type due struct {
 		Item
 		at int64
 	}
-	all, err := db.All(tx, func(row db.Row) (due, error) {
-		d := due{Item: Item{Notice: notices}}
-		err := row.Scan(&d.ID, &d.Org, &d.Message, &d.Domain, &d.at)
+	all, err := db.All(tx, func(row db.Row) (d due, err error) {
+		err = row.Scan(&d.ID, &d.Org, &d.Message, &d.Lane, &d.Domain, &d.at)
 		return d, err
 	}, query, args...)
 	if err != nil {
@@ -171,16 +153,16 @@ func itemsOf(tx *db.Tx, run id.ID, state State, limit int) ([]Item, error) {
 	scan := func(notice bool) func(db.Row) (Item, error) {
 		return func(row db.Row) (Item, error) {
 			it := Item{Notice: notice}
-			err := row.Scan(&it.ID, &it.Org, &it.Message, &it.Domain)
+			err := row.Scan(&it.ID, &it.Org, &it.Message, &it.Lane, &it.Domain)
 			return it, err
 		}
 	}
-	items, err := db.All(tx, scan(false), `SELECT delivery_id, org_id, message_id, domain FROM spool_unsettled
+	items, err := db.All(tx, scan(false), `SELECT delivery_id, org_id, message_id, lane, domain FROM spool_unsettled
 		WHERE owner = ? AND state = ? LIMIT ?`, run, string(state), limit)
 	if err != nil {
 		return nil, err
 	}
-	notices, err := db.All(tx, scan(true), `SELECT id, org_id, message_id, domain FROM spool_notices
+	notices, err := db.All(tx, scan(true), `SELECT id, org_id, message_id, 0, domain FROM spool_notices
 		WHERE owner = ? AND state = ? LIMIT ?`, run, string(state), limit)
 	return append(items, notices...), err
 }

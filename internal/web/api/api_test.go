@@ -20,6 +20,7 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/private/privatetest"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/submit/submittest"
 	"github.com/sealpost/sealpost/internal/suppress"
@@ -169,7 +170,7 @@ func (w *world) attempt(message, delivery string) {
 	run := id.New()
 	msg, dlv := must(id.Parse(id.Message, message)), must(id.Parse(id.Delivery, delivery))
 	w.write(func(tx *db.Tx) error {
-		_, err := spool.Take(tx, run, w.clock.Now(), 100)
+		_, err := spooltest.TakeAll(tx, run, w.clock.Now())
 		return err
 	})
 	it := spool.Item{ID: dlv, Org: w.Org.ID, Message: msg, Domain: "good.example"}

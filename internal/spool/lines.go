@@ -27,23 +27,26 @@ type Head struct {
 
 // The conditions are those of the partial indexes. Lines are read by jumping
 // from the end of one to the beginning of the next, so that the cost is per
-// line and not per delivery. SQLite finds the row by its key again, since a
-// subquery there gives one column.
+// line and not per delivery. SQLite seeks to where a row comparison is equal
+// and walks on from there, hence the time behind all times, and uses an index
+// for one only where the columns compared with have no affinity, hence the +.
+// It finds the row by its key again, since a subquery there gives one column.
 const (
 	free      = `owner IS NULL AND state <> 'held'`
+	never     = `9223372036854775807`
 	inOrder   = ` ORDER BY lane, domain, org_id, next_at LIMIT 1`
 	linesLite = `WITH RECURSIVE line (id) AS (
-		SELECT (SELECT delivery_id FROM spool_unsettled INDEXED BY spool_unsettled_lines WHERE ` + free + ` AND (lane, domain, org_id) > (?, ?, ?)` + inOrder + `)
+		SELECT (SELECT delivery_id FROM spool_unsettled INDEXED BY spool_unsettled_lines WHERE ` + free + ` AND (lane, domain, org_id, next_at) > (?, ?, ?, ` + never + `)` + inOrder + `)
 		UNION ALL
 		SELECT (SELECT n.delivery_id FROM spool_unsettled n INDEXED BY spool_unsettled_lines WHERE n.owner IS NULL AND n.state <> 'held'
-			AND (n.lane, n.domain, n.org_id) > (u.lane, u.domain, u.org_id) ORDER BY n.lane, n.domain, n.org_id, n.next_at LIMIT 1)
+			AND (n.lane, n.domain, n.org_id, n.next_at) > (+u.lane, +u.domain, +u.org_id, ` + never + `) ORDER BY n.lane, n.domain, n.org_id, n.next_at LIMIT 1)
 		FROM line JOIN spool_unsettled u ON u.delivery_id = line.id)
 		SELECT u.lane, u.domain, u.org_id, u.next_at FROM line JOIN spool_unsettled u ON u.delivery_id = line.id LIMIT ?`
 	linesPostgres = `WITH RECURSIVE line AS (
-		(SELECT lane, domain, org_id, next_at FROM spool_unsettled WHERE ` + free + ` AND (lane, domain, org_id) > (?, ?, ?)` + inOrder + `)
+		(SELECT lane, domain, org_id, next_at FROM spool_unsettled WHERE ` + free + ` AND (lane, domain, org_id, next_at) > (?, ?, ?, ` + never + `)` + inOrder + `)
 		UNION ALL
 		SELECT n.* FROM line CROSS JOIN LATERAL (SELECT u.lane, u.domain, u.org_id, u.next_at FROM spool_unsettled u WHERE u.owner IS NULL AND u.state <> 'held'
-			AND (u.lane, u.domain, u.org_id) > (line.lane, line.domain, line.org_id) ORDER BY u.lane, u.domain, u.org_id, u.next_at LIMIT 1) n)
+			AND (u.lane, u.domain, u.org_id, u.next_at) > (line.lane, line.domain, line.org_id, ` + never + `) ORDER BY u.lane, u.domain, u.org_id, u.next_at LIMIT 1) n)
 		SELECT lane, domain, org_id, next_at FROM line LIMIT ?`
 )
 
@@ -51,12 +54,26 @@ const (
 // before all), in their order, whether due or not. It looks across all organizations, as taking does: queues belong
 // to destinations.
 func Lines(tx *db.Tx, after Line, limit int) ([]Head, error) {
+	if err := plainly(tx); err != nil {
+		return nil, err
+	}
 	return db.All(tx, func(row db.Row) (h Head, err error) {
 		var due int64
 		err = row.Scan(&h.Lane, &h.Domain, &h.Org, &due)
 		h.DueAt = clock.FromMicros(due)
 		return h, err
 	}, tx.Pick(linesLite, linesPostgres), int64(after.Lane), after.Domain, after.Org, limit)
+}
+
+// plainly keeps PostgreSQL from compiling a query that it takes for large
+// because the queue is: that costs more than running it.
+func plainly(tx *db.Tx) error {
+	query := tx.Pick("", "SET LOCAL jit = off")
+	if query == "" {
+		return nil
+	}
+	_, err := tx.Exec(query)
+	return err
 }
 
 const lately = `SELECT DISTINCT lane, domain, org_id FROM (SELECT lane, domain, org_id FROM spool_unsettled
@@ -102,6 +119,9 @@ func Take(tx *db.Tx, run id.ID, now time.Time, wants []Want) ([]Item, error) {
 	}
 	if query := tx.Pick(takeLite, ""); query != "" {
 		return takeEach(tx, query, run, now, wants)
+	}
+	if err := plainly(tx); err != nil {
+		return nil, err
 	}
 	lanes, domains := make([]int64, len(wants)), make([]string, len(wants))
 	orgs, ns := make([][]byte, len(wants)), make([]int64, len(wants))

@@ -115,12 +115,12 @@ func TestTakingUsesThePartialIndexes(t *testing.T) {
 	byOne := []any{int64(0), "", id.New()}
 	all := map[db.Dialect][]query{
 		db.SQLite: {
-			{spool.LinesLite, "spool_unsettled_lines (lane>?", append(slices.Clone(byOne), 10)},
-			{spool.LinesLite, "(lane,domain,org_id)>(?,?,?)", append(slices.Clone(byOne), 10)},
+			{spool.LinesLite, "SEARCH spool_unsettled USING INDEX spool_unsettled_lines ((lane,domain,org_id,next_at)>(?,?,?,?))", append(slices.Clone(byOne), 10)},
+			{spool.LinesLite, "SEARCH n USING INDEX spool_unsettled_lines ((lane,domain,org_id,next_at)>(?,?,?,?))", append(slices.Clone(byOne), 10)},
 			{spool.DueInLine, "spool_unsettled_lines (lane=? AND domain=? AND org_id=? AND next_at<?)", append(slices.Clone(byOne), int64(0), 10)},
 		},
 		db.PostgreSQL: {
-			{spool.LinesPostgres, `"Index Cond": "(ROW(lane, domain, org_id) > ROW(line_1.lane, line_1.domain, line_1.org_id))"`, append(slices.Clone(byOne), 10)},
+			{spool.LinesPostgres, `"Index Cond": "(ROW(lane, domain, org_id, next_at) > ROW(line_1.lane, line_1.domain, line_1.org_id, '9223372036854775807'::bigint))"`, append(slices.Clone(byOne), 10)},
 			{spool.DueInLines, `"Index Cond": "((ROW(lane, domain, org_id, next_at) >= ROW(want.lane, want.domain, want.org_id, '-9223372036854775808'::bigint)) AND (ROW(`,
 				[]any{[]int64{1}, []string{""}, [][]byte{{1}}, []int64{1}, int64(0)}},
 		},

@@ -237,7 +237,7 @@ func accept(ts *testscript.TestScript, neg bool, args []string) {
 		DB:     core.DB, Custody: core.Custody, Blob: core.Blob, Accounts: core.Accounts, Clock: core.Clock, Log: slog.New(slog.DiscardHandler),
 		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
 		Journal: core.Retention.Journal,
-		Reserve: func(int) id.ID { return id.ID{} }, Push: func(int, []spool.Work) {},
+		Reserve: func([]spool.Item) id.ID { return id.ID{} }, Push: func(id.ID, []spool.Item, []spool.Work) {},
 	})
 	r, err := door.Accept(ctx, draft)
 	ts.Check(err)

@@ -178,6 +178,7 @@ func (s *Server) wireDelivery() {
 		DKIM:       s.DKIM.Signers,
 		ReturnPath: s.ReturnPaths.Address, Suppressed: s.suppressedNow, Refused: s.refused,
 		Partner: s.Partners.Terms, TLSResult: s.countSession,
+		Shape: s.site, Source: s.Pools.Source, Told: s.Pools.Heard,
 		OrgName: s.names.get,
 		Link:    s.pickup.EnsureLink,
 	})
@@ -201,13 +202,17 @@ func (s *Server) wireDoor() {
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
 		Journal:    s.Retention.Journal,
 		Suppressed: s.suppressed,
-		Reserve: func(n int) id.ID {
+		Reserve: func(items []spool.Item) id.ID {
 			if s.engine == nil {
 				return id.ID{}
 			}
-			return s.engine.Reserve(n)
+			return s.engine.Reserve(items)
 		},
-		Push: func(reserved int, work []spool.Work) { s.engine.Push(reserved, work) },
+		Push: func(run id.ID, reserved []spool.Item, work []spool.Work) {
+			if s.engine != nil {
+				s.engine.Push(run, reserved, work)
+			}
+		},
 	})
 }
 

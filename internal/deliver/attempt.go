@@ -317,6 +317,8 @@ func (j *job) connect(ctx context.Context, floor policy.Grade) bool {
 	case errors.Is(lost, errStopping):
 		j.w.giveBack(j.work)
 		return false
+	case lost != nil && j.notNow(lost):
+		return false
 	case lost != nil:
 		j.deferFor(unreachable(lost), j.attemptBy(lost))
 		return false

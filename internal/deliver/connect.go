@@ -20,14 +20,32 @@ var errNoHost = errors.New("no host of the domain has an address")
 // weak and others did not answer, the weakness may be gone with the next
 // attempt.
 func (w *worker) connect(ctx context.Context, known way, floor policy.Grade, urgent bool) (*smtpclient.WeakError, error) {
+	if err := w.admit(ctx, known, urgent); err != nil {
+		return nil, err
+	}
 	if w.reuse(known, floor) {
 		return nil, w.hold(ctx, urgent)
 	}
 	w.hangUp()
-	if err := w.hold(ctx, urgent); err != nil {
+	w.used, w.sent = false, 0
+	var weak *smtpclient.WeakError
+	var lost error
+	if err := w.patiently(ctx, urgent, !w.proven(), func() { weak, lost = w.dialAll(ctx, known, floor) }); err != nil {
 		return nil, err
 	}
-	w.used = false
+	switch {
+	case weak == nil && lost == nil:
+		return nil, w.hold(ctx, urgent)
+	case ctx.Err() != nil:
+	case weak != nil:
+		w.heard(weak)
+	default:
+		w.heard(lost)
+	}
+	return weak, lost
+}
+
+func (w *worker) dialAll(ctx context.Context, known way, floor policy.Grade) (*smtpclient.WeakError, error) {
 	var weakest *smtpclient.WeakError
 	var lost error
 	for _, mx := range known.MX {
@@ -36,7 +54,7 @@ func (w *worker) connect(ctx context.Context, known way, floor policy.Grade, urg
 		}
 		conn, err := w.dial(ctx, known, mx, floor)
 		if err == nil {
-			w.conn = conn
+			w.conn, w.from = conn, w.source.Pool
 			return nil, nil
 		}
 		var weak *smtpclient.WeakError
@@ -79,17 +97,28 @@ func (w *worker) reuse(known way, floor policy.Grade) bool {
 // hung up while idle, or takes so many messages and no more: 421). Nothing was
 // taken then, and it is asked once more over a new one.
 func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, urgent bool) (smtpclient.Reply, error) {
-	reply, err := w.conn.Send(ctx, a)
+	reply, err := w.say(ctx, a, urgent)
 	again := w.used && wornOut(err)
 	w.used = true
-	if !again || ctx.Err() != nil || !w.e.lease.good() {
-		return reply, err
+	if again && ctx.Err() == nil && w.e.lease.good() {
+		if weak, lost := w.connect(ctx, known, a.Floor(), urgent); weak == nil && lost == nil {
+			w.used = true
+			reply, err = w.say(ctx, a, urgent)
+		}
 	}
-	if weak, lost := w.connect(ctx, known, a.Floor(), urgent); weak != nil || lost != nil {
-		return reply, err
+	if ctx.Err() == nil {
+		w.heard(err)
 	}
-	w.used = true
-	return w.conn.Send(ctx, a)
+	return reply, err
+}
+
+// say sends an artifact once.
+func (w *worker) say(ctx context.Context, a *seal.Artifact, urgent bool) (reply smtpclient.Reply, err error) {
+	w.sent++
+	if stopping := w.patiently(ctx, urgent, false, func() { reply, err = w.conn.Send(ctx, a) }); stopping != nil {
+		reply, err = w.conn.Send(ctx, a) // begun already: it may finish without a place
+	}
+	return reply, err
 }
 
 // wornOut reports whether the fault may lie with the connection alone.

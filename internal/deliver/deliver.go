@@ -16,8 +16,18 @@
 //   - Mail for one recipient domain is bound to that domain's policy: a
 //     connection is opened for a domain and a floor and serves nothing else.
 //   - Codes and DSNs go ahead of all other mail.
-//   - Memory is bounded: what does not fit waits in the database. Notices have
-//     a window and connections of their own.
+//   - Memory is bounded: what does not fit waits in the database, where it is
+//     found by lines (lane, domain, organization) at a cost per line. One domain
+//     holds no more in memory than it takes in some seconds, and little while it
+//     is unproven; bulk mail holds half of anything at most. Notices have a
+//     window and connections of their own.
+//   - Connections that make progress are bounded apart from those that wait
+//     for a peer, so that silent hosts hold up nobody else.
+//   - Within a domain lanes go in order and organizations take turns; one item
+//     of eight is bulk, if there is any.
+//   - A site is left alone when its Governor says so (package shaping). What
+//     waits for it is put off without an attempt, but never beyond its expiry
+//     or the age at which its sender is told. Notices are tried all the same.
 //   - Whatever this run owns is in its memory or given back: an item that is
 //     popped ends with an outcome or with GiveBack, and both are tried until
 //     the database takes them. What slips through all the same (a commit whose
@@ -32,6 +42,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/blob"
@@ -48,8 +59,10 @@ import (
 	"github.com/sealpost/sealpost/internal/partner"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/posture"
 	"github.com/sealpost/sealpost/internal/seal"
+	"github.com/sealpost/sealpost/internal/shaping"
 	"github.com/sealpost/sealpost/internal/spool"
 )
 
@@ -62,7 +75,7 @@ type Config struct {
 	RetryMax       time.Duration
 	NoTLSAfter     time.Duration // how long a delivery looks for a private transport before it fails for want of one; 0 for 4 h
 	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
-	Window         int           // deliveries in memory; 0 stands for 20,000
+	Window         int           // deliveries in memory; 0 stands for 50,000
 	Bodies         int64         // octets of bodies kept between acceptance and attempt; 0 for 64 MiB
 	Lease          time.Duration // how long a silent run counts as alive; 0 for 15 s
 	// Alone says that no other run can be alive: SQLite's folder is locked.
@@ -105,6 +118,15 @@ type Deps struct {
 	// Partner gives what the organization has arranged with a domain. nil:
 	// nothing.
 	Partner func(ctx context.Context, org id.ID, domain string) (partner.Terms, error)
+	// Shape gives the site of a domain, by its mail hosts too, and its limits.
+	// nil: each domain is one, with PerDestination connections.
+	Shape func(domain string, mx []string) shaping.Site
+	// Source says where a message leaves from. An error of kind TooMany puts it
+	// off. nil: from wherever the system likes.
+	Source func(ctx context.Context, org id.ID, stream, site string) (pool.Source, error)
+	// Told hears what came of a message for which Source was asked. It must not
+	// wait for anything. nil: nobody counts.
+	Told func(pool, site string, r pool.Result)
 	// TLSResult is told of each TLS session with a mail host, and of each that
 	// could not be had. It must not wait for anything. nil: nobody asks.
 	TLSResult func(ctx context.Context, r TLSResult)
@@ -113,7 +135,7 @@ type Deps struct {
 }
 
 const (
-	defaultWindow = 20_000
+	defaultWindow = 50_000
 	defaultLease  = 15 * time.Second
 	takeEvery     = time.Second
 	idleFor       = 2 * time.Second // an unused connection is kept this long
@@ -139,14 +161,29 @@ type Engine struct {
 	held    int                // deliveries reserved or in memory
 	notices int                // notices in memory
 	bytes   int64              // of bodies that came with them
-	slots   chan struct{}      // connections for messages
-	express chan struct{}      // connections for notices
+	bulk    int                // of held
+
+	sites   map[siteKey]*site
+	blocked map[*queue]struct{}     // wait for a time
+	lines   map[spool.Line]struct{} // with due deliveries in the database
+	hungry  []*queue                // can take more of what is due
+	starved map[*queue]struct{}     // could have, but for something that passes
+	trickle int                     // deliveries that may be taken for sites that are left alone
+	full    bool                    // memory was, when something was due
+	tidied  time.Time
+
+	slots   *slots // connections for messages
+	express *slots // connections for notices
+	live    atomic.Int32
+
+	lookedAt, scanAt time.Time // of takeDue alone
 
 	ctx     context.Context
 	stop    context.CancelFunc
 	settle  context.Context // ends a little later, so that outcomes are recorded
 	giveUp  context.CancelFunc
-	wake    chan struct{}
+	wake    chan struct{} // look for what is due
+	more    chan struct{} // there is room for what is known to be due
 	drain   chan struct{}
 	closing sync.Once
 	work    sync.WaitGroup // workers
@@ -173,6 +210,11 @@ func New(d Deps) *Engine {
 	if d.Signer == nil {
 		d.Signer = func(context.Context, id.ID, mail.Address) (identity.Signing, error) { return identity.Signing{}, nil }
 	}
+	if d.Shape == nil {
+		d.Shape = func(domain string, _ []string) shaping.Site {
+			return shaping.Site{Name: domain, Connections: d.PerDestination}
+		}
+	}
 	if d.DKIM == nil {
 		d.DKIM = func(context.Context, id.ID, string) ([]dkim.Signer, error) { return nil, nil }
 	}
@@ -181,8 +223,9 @@ func New(d Deps) *Engine {
 		signed:  shared[stamp, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
 		stamps:  shared[stamp, *seal.DomainSignature]{limit: stampMemory, bytes: (*seal.DomainSignature).Bytes},
 		Deps:    d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
-		slots: make(chan struct{}, d.Concurrency), express: make(chan struct{}, d.Concurrency),
-		wake: make(chan struct{}, 1), drain: make(chan struct{}),
+		slots: newSlots(d.Concurrency), express: newSlots(d.Concurrency),
+		sites: map[siteKey]*site{}, blocked: map[*queue]struct{}{}, lines: map[spool.Line]struct{}{}, starved: map[*queue]struct{}{},
+		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), drain: make(chan struct{}),
 		lease: &lease{db: d.DB, clock: d.Clock, node: d.Node, length: d.Lease, log: d.Log},
 	}
 }
@@ -235,27 +278,49 @@ func (e *Engine) Stop(ctx context.Context) {
 // Run is the identity under which this engine owns deliveries.
 func (e *Engine) Run() id.ID { return e.lease.run() }
 
-// Reserve makes room in memory for n deliveries about to be accepted and gives
-// the run that will own them, or zero when they must wait in the database.
-func (e *Engine) Reserve(n int) id.ID {
-	if n == 0 || !e.lease.good() || e.draining() {
+// Reserve makes room in memory for deliveries about to be accepted and gives
+// the run that will own them, or zero when they must wait in the database:
+// memory is full, or holds enough for one of their domains.
+func (e *Engine) Reserve(items []spool.Item) id.ID {
+	if len(items) == 0 || !e.lease.good() || e.draining() {
 		return id.ID{}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.held+n > e.Window {
-		return id.ID{}
+	now := e.Clock.Now()
+	for i, it := range items {
+		q, l := e.queue(it.Domain), it.Line()
+		if e.windowRoom(it.Lane.Stream()) == 0 || q.room(l, now) == 0 || len(q.due) > 0 && !q.proven {
+			e.uncount(items[:i])
+			return id.ID{}
+		}
+		e.count(q, l, 1)
 	}
-	e.held += n
 	return e.lease.run()
 }
 
-// Push hands over what was accepted of a reservation. Each item names the run
-// that Reserve gave.
-func (e *Engine) Push(reserved int, work []spool.Work) {
+func (e *Engine) uncount(items []spool.Item) {
+	for _, it := range items {
+		e.count(e.queue(it.Domain), it.Line(), -1)
+	}
+}
+
+// Push hands over what was accepted of a reservation, all of it or nothing.
+// Each item names the run that Reserve gave; with none it waits in the
+// database, and the engine hears that it is there.
+func (e *Engine) Push(run id.ID, reserved []spool.Item, work []spool.Work) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.held -= reserved - len(work)
+	if run.IsZero() {
+		for _, w := range work {
+			e.note(w.Line())
+		}
+		return
+	}
+	if len(work) == 0 {
+		e.uncount(reserved)
+		return
+	}
 	for _, w := range work {
 		if e.bytes+w.Bytes() > e.Bodies {
 			w = spool.Work{Item: w.Item, Run: w.Run} // read again when its turn comes
@@ -287,65 +352,6 @@ func (e *Engine) draining() bool {
 	default:
 		return false
 	}
-}
-
-// takeDue moves due work from the database into memory, each second or when
-// poked, as far as there is room.
-func (e *Engine) takeDue() {
-	defer e.loops.Done()
-	for {
-		full, err := e.takeOnce()
-		if err != nil && e.ctx.Err() == nil {
-			e.Log.Warn("due deliveries could not be taken", "error", err)
-		}
-		if full {
-			continue
-		}
-		select {
-		case <-e.drain:
-			return
-		case <-e.wake:
-		case <-e.Clock.After(takeEvery):
-		}
-	}
-}
-
-const takeBatch = 1000
-
-// takeOnce takes one batch and reports whether there may be more.
-func (e *Engine) takeOnce() (more bool, err error) {
-	room, urgent := e.room()
-	run := e.lease.run()
-	if room+urgent == 0 || !e.lease.good() || e.draining() {
-		return false, nil
-	}
-	var notices, items []spool.Item
-	err = e.DB.WriteAlone(e.ctx, db.System, func(tx *db.Tx) (err error) { // it may end after its caller has gone
-		now := e.Clock.Now()
-		if notices, err = spool.TakeNotices(tx, run, now, urgent); err != nil {
-			return err
-		}
-		items, err = spool.Take(tx, run, now, room)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.held += len(items)
-	e.notices += len(notices)
-	for _, it := range append(notices, items...) {
-		e.enqueue(spool.Work{Item: it, Run: run})
-	}
-	return room > 0 && len(items) == room || urgent > 0 && len(notices) == urgent, nil
-}
-
-// room is how many deliveries and notices may be taken.
-func (e *Engine) room() (deliveries, notices int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return max(0, min(takeBatch, e.Window-e.held)), max(0, noticeWindow-e.notices)
 }
 
 // takeOver frees what belongs to runs that no longer live.

@@ -171,6 +171,7 @@ func (e *Engine) keepLease() {
 			}
 			continue
 		}
+		e.countNodes()
 		buried, err := e.buryDead()
 		due := !e.Clock.Now().Before(sweep)
 		if err == nil && (buried || due) {
@@ -186,6 +187,18 @@ func (e *Engine) keepLease() {
 		}
 	}
 }
+
+// countNodes counts the runs that share what a site allows.
+func (e *Engine) countNodes() {
+	var n int32
+	if err := e.DB.Read(e.ctx, db.System, func(tx *db.Tx) error {
+		return tx.Row("SELECT count(*) FROM deliver_runs").Scan(&n)
+	}); err == nil {
+		e.live.Store(n)
+	}
+}
+
+func (e *Engine) nodes() int { return max(1, int(e.live.Load())) }
 
 func (e *Engine) buryDead() (bool, error) {
 	if e.Alone {
@@ -233,11 +246,7 @@ func (e *Engine) inMemory() map[id.ID]bool {
 		all[i] = true
 	}
 	for _, q := range e.queues {
-		for _, work := range [][]spool.Work{q.urgent, q.normal} {
-			for _, w := range work {
-				all[w.ID] = true
-			}
-		}
+		q.ready.each(func(w spool.Work) { all[w.ID] = true })
 	}
 	return all
 }

@@ -1,219 +1,311 @@
 package deliver
 
 import (
-	"context"
-	"errors"
 	"time"
 
-	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/spool"
 )
 
-// queue is what is ready for one recipient domain. Its fields belong to the
-// engine's lock.
+// How much of one domain's mail is in memory. What is unproven or slow holds
+// little, whatever waits for it; what is fast holds as much as it takes in some
+// seconds.
+const (
+	holdFailing = 4  // its hosts do not answer
+	holdLeast   = 20 // nothing is known of it
+	holdRecent  = 2  // times what was taken of late
+	recently    = 2 * time.Second
+	keepIdle    = 10 * time.Minute // what was learned of a domain that has no mail
+)
+
+// queue is one recipient domain. Its fields belong to the engine's lock.
 type queue struct {
-	domain  string
-	urgent  []spool.Work // notices
-	normal  []spool.Work
+	domain string
+	ready  ready
+	held   map[spool.Line]int // in memory, reserved or with a worker
+	total  int                // of held
+	bulk   int                // of total
+
+	due     []spool.Line // have due deliveries in the database; the first is next
+	hungry  bool         // it is listed among those that can take more
 	workers int
-	express bool // one more worker is there for notices alone
-	idle    int
-	more    chan struct{} // wakes one idle worker
+	express bool      // one more worker is there for notices alone
+	idle    []*worker // wait with a connection
+	site    *site     // that its mail last went to, or nil
+	until   time.Time // no worker is sent out before, but for notices
+	waits   bool      // it stands in its site's line for a connection
+
+	proven  bool // it took mail, and no host has failed since
+	failing bool // the last host that was tried did not answer
+	taken   [2]int
+	window  time.Time // when taken[0] began to be counted
+	used    time.Time
 }
 
-func (q *queue) len() int { return len(q.urgent) + len(q.normal) }
-
-// pop takes the next item, notices first.
-func (q *queue) pop(noticesOnly bool) (spool.Work, bool) {
-	from := &q.urgent
-	if len(*from) == 0 && !noticesOnly {
-		from = &q.normal
-	}
-	if len(*from) == 0 {
-		return spool.Work{}, false
-	}
-	w := (*from)[0]
-	(*from)[0] = spool.Work{}
-	*from = (*from)[1:]
-	if len(*from) == 0 {
-		*from = nil
-	}
-	return w, true
+// recent is what the domain took in the last seconds.
+func (q *queue) recent(now time.Time) int {
+	q.slide(now)
+	return q.taken[0] + q.taken[1]
 }
 
-// enqueue adds an item and sees to it that somebody works. A notice does not
-// wait behind workers that are all busy with slow peers or wait for a
-// connection. The caller holds the lock.
-func (e *Engine) enqueue(w spool.Work) {
-	q := e.queues[w.Domain]
+func (q *queue) slide(now time.Time) {
+	switch age := now.Sub(q.window); {
+	case age >= 2*recently || age < 0:
+		q.taken, q.window = [2]int{}, now
+	case age >= recently:
+		q.taken, q.window = [2]int{0, q.taken[0]}, now
+	}
+}
+
+// capacity is how many items the domain may hold in memory.
+func (q *queue) capacity(now time.Time) int {
+	if q.failing {
+		return holdFailing
+	}
+	return holdLeast + holdRecent*q.recent(now)
+}
+
+// room is how many more items of a line may be in memory. Bulk mail has half
+// of what there is. Whoever has nothing there gets one place all the same, up
+// to twice the capacity.
+func (q *queue) room(l spool.Line, now time.Time) int {
+	most := q.capacity(now)
+	free := most - (q.total - q.bulk)
+	if l.Lane.Stream() == spool.Bulk {
+		free = most/2 - q.bulk
+	}
+	if free <= 0 && q.held[l] == 0 && q.total < 2*most {
+		free = 1
+	}
+	return max(0, free)
+}
+
+// add counts n items of a line, or takes them from the count.
+func (q *queue) add(l spool.Line, n int) {
+	if q.held == nil {
+		q.held = map[spool.Line]int{}
+	}
+	if q.held[l] += n; q.held[l] == 0 {
+		delete(q.held, l)
+	}
+	q.total += n
+	if l.Lane.Stream() == spool.Bulk {
+		q.bulk += n
+	}
+}
+
+// queue finds or makes the domain's queue. The caller holds the lock.
+func (e *Engine) queue(domain string) *queue {
+	q := e.queues[domain]
 	if q == nil {
-		q = &queue{domain: w.Domain, more: make(chan struct{}, e.PerDestination)}
-		e.queues[w.Domain] = q
+		q = &queue{domain: domain}
+		e.queues[domain] = q
 	}
-	if w.Notice {
-		q.urgent = append(q.urgent, w)
-	} else {
-		q.normal = append(q.normal, w)
-	}
-	switch {
-	case e.draining(): // given back when all have stopped
-	case q.idle > 0:
-		q.idle--
-		q.more <- struct{}{}
-	case q.workers < e.PerDestination:
-		q.workers++
-		e.work.Add(1)
-		go (&worker{e: e, q: q}).work()
-	case w.Notice && !q.express:
-		q.express = true
-		e.work.Add(1)
-		go (&worker{e: e, q: q, express: true}).work()
+	q.used = e.Clock.Now()
+	return q
+}
+
+// count adds n items of a line to what is in memory. The caller holds the lock.
+func (e *Engine) count(q *queue, l spool.Line, n int) {
+	q.add(l, n)
+	e.held += n
+	if l.Lane.Stream() == spool.Bulk {
+		e.bulk += n
 	}
 }
 
-// worker delivers one domain's mail, one item after the other, over one
-// connection that it opens when it is needed and keeps while there is work.
-type worker struct {
-	e       *Engine
-	q       *queue
-	express bool // takes notices alone
-	conn    *smtpclient.Conn
-	used    bool          // something was sent over conn before
-	slot    chan struct{} // the pool that the connection counts in, or nil
-	settled chan struct{} // closed when the last outcome is committed
+// windowRoom is how many more items of a stream fit into memory. Bulk mail has
+// half, so that it never keeps other mail out. The caller holds the lock.
+func (e *Engine) windowRoom(s spool.Stream) int {
+	free := e.Window - e.held
+	if s == spool.Bulk {
+		free = min(free, max(1, e.Window/2)-e.bulk)
+	}
+	return max(0, free)
 }
 
-func (w *worker) work() {
-	defer w.e.work.Done()
-	defer w.release()
-	for {
-		item, ok := w.next()
-		if !ok {
+// enqueue adds an item that is counted already and sees to it that somebody
+// works. The caller holds the lock.
+func (e *Engine) enqueue(w spool.Work) {
+	q := e.queue(w.Domain)
+	w.Domain = q.domain // one string for all
+	q.ready.push(w)
+	e.staff(q, w.Notice)
+}
+
+// staff sends a worker to a queue that has work for one more. Whoever idles
+// with a connection goes first. Who knows nothing of a domain sends one, and
+// more when it has taken mail; how many, its site's Governor says. A notice
+// does not wait behind workers that are all busy with slow peers or may not
+// connect. The caller holds the lock.
+func (e *Engine) staff(q *queue, notice bool) {
+	if e.draining() || q.ready.len() == 0 {
+		return // given back when all have stopped
+	}
+	if len(q.idle) > 0 {
+		e.rouse(q.idle[0], q)
+		return
+	}
+	now := e.Clock.Now()
+	if q.workers == 0 || q.proven {
+		if slot, ok := e.mayStart(q, now); ok {
+			q.workers++
+			e.begin(&worker{e: e, q: q, site: slot})
 			return
 		}
-		w.deliver(item)
-		w.e.done(item)
+	}
+	if notice && !q.express {
+		q.express = true
+		e.begin(&worker{e: e, q: q, express: true})
 	}
 }
 
-// next gives the next item, waiting a little so that the connection can be
-// used again. It gives none when the worker shall end.
-func (w *worker) next() (spool.Work, bool) {
-	e, q := w.e, w.q
-	for {
-		e.mu.Lock()
-		if e.draining() || e.ctx.Err() != nil {
-			return w.leave()
-		}
-		if item, ok := q.pop(w.express); ok {
-			e.busy[item.ID] = struct{}{}
-			e.mu.Unlock()
-			return item, true
-		}
-		if w.conn == nil || w.express {
-			return w.leave()
-		}
-		q.idle++
-		e.mu.Unlock()
-		select {
-		case <-q.more:
-		case <-e.drain:
-			e.mu.Lock()
-			return w.leave()
-		case <-time.After(idleFor): // of the connection: wall time
-			e.mu.Lock()
-			if q.idle > 0 {
-				q.idle--
-				return w.leave()
-			}
-			e.mu.Unlock()
-			<-q.more // somebody has counted on this worker already
-		}
-	}
+func (e *Engine) begin(w *worker) {
+	w.wake = make(chan *queue, 1)
+	e.work.Add(1)
+	go w.work()
 }
 
-// leave ends the worker. The caller holds the lock, and leave lets go of it.
-func (w *worker) leave() (spool.Work, bool) {
-	defer w.e.mu.Unlock()
-	if w.express {
-		w.q.express = false
+// mayStart asks the Governor of the queue's site for a connection. Where the
+// site is not known yet, or left alone, one worker finds out or deals with what
+// waits.
+func (e *Engine) mayStart(q *queue, now time.Time) (slot *site, ok bool) {
+	switch {
+	case q.ready.count == 0: // notices alone
+		return nil, q.workers == 0
+	case now.Before(q.until):
+		return nil, false
+	case q.site == nil:
+		return nil, q.workers == 0
+	}
+	if until, _ := q.site.gov.Suspended(now); !until.IsZero() {
+		return nil, q.workers == 0
+	}
+	allowed, retry := q.site.gov.Connect(now, e.nodes())
+	if allowed {
+		q.site.open++
+		return q.site, true
+	}
+	if len(q.site.idle) > 0 {
+		e.rouse(q.site.idle[0], q)
+		return nil, false
+	}
+	if q.workers == 0 {
+		e.standBy(q, retry)
 	} else {
-		w.q.workers--
+		q.until = retry
 	}
-	if w.q.workers == 0 && !w.q.express && w.q.len() == 0 {
-		delete(w.e.queues, w.q.domain)
-	}
-	return spool.Work{}, false
+	return nil, false
 }
 
+// standBy lets a queue wait for a connection of its site, or for a time. The
+// caller holds the lock.
+func (e *Engine) standBy(q *queue, until time.Time) {
+	q.until = until
+	e.blocked[q] = struct{}{}
+	if q.site != nil && !q.waits {
+		q.waits = true
+		q.site.waiting = append(q.site.waiting, q)
+	}
+}
+
+// rouse sends an idle worker to a queue of its own or of its site. The caller
+// holds the lock.
+func (e *Engine) rouse(w *worker, q *queue) {
+	w.rest(false)
+	w.move(q)
+	w.wake <- q
+}
+
+// tick sends workers to what had to wait until now, and forgets domains that
+// had no mail for long. The caller holds no lock.
+func (e *Engine) tick() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.Clock.Now()
+	e.trickle = trickleMost
+	for q := range e.blocked {
+		if now.Before(q.until) {
+			continue
+		}
+		delete(e.blocked, q)
+		e.staff(q, false)
+		e.feed(q)
+	}
+	for q := range e.starved {
+		delete(e.starved, q)
+		e.feed(q)
+	}
+	if now.Sub(e.tidied) < time.Minute && now.After(e.tidied) {
+		return
+	}
+	e.tidied = now
+	for domain, q := range e.queues {
+		if q.empty() && now.Sub(q.used) > keepIdle {
+			delete(e.queues, domain)
+		}
+	}
+	for key, s := range e.sites {
+		if s.open == 0 && len(s.waiting) == 0 && now.Sub(s.used) > 2*keepIdle {
+			delete(e.sites, key)
+		}
+	}
+}
+
+func (q *queue) empty() bool {
+	return q.workers == 0 && !q.express && q.total == 0 && q.ready.len() == 0 && len(q.due) == 0
+}
+
+// done ends an item's time in memory.
 func (e *Engine) done(w spool.Work) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	delete(e.busy, w.ID)
 	e.bytes -= w.Bytes()
-	room := false
 	if w.Notice {
 		e.notices--
-	} else {
-		e.held--
-		room = e.held == e.Window/2
+		return
 	}
-	e.mu.Unlock()
-	if room {
-		e.Poke()
+	q := e.queue(w.Domain)
+	e.count(q, w.Line(), -1)
+	if len(q.due) > 0 && 2*q.total <= q.capacity(e.Clock.Now()) {
+		e.feed(q)
+	}
+	if e.full && e.held <= e.Window*3/4 {
+		e.full = false
+		e.refill()
 	}
 }
 
-// errStopping says that a worker gave up waiting because the node stops.
-var errStopping = errors.New("this node is stopping")
+// feed lists a queue among those that can take more of what is due. The caller
+// holds the lock.
+func (e *Engine) feed(q *queue) {
+	if len(q.due) == 0 || q.hungry {
+		return
+	}
+	q.hungry = true
+	e.hungry = append(e.hungry, q)
+	e.refill()
+}
 
-// hold counts the worker's connection in one of the engine's pools, waiting
-// for room there. Notices have their own: a person sits before the screen. A
-// connection that was opened for a notice must find room among the others
-// before it serves messages.
-func (w *worker) hold(ctx context.Context, urgent bool) error {
-	if w.slot == w.e.slots || urgent && w.slot != nil {
-		return nil
-	}
-	pool := w.e.slots
-	if urgent {
-		pool = w.e.express
-	}
+func (e *Engine) refill() {
 	select {
-	case pool <- struct{}{}:
-		w.letGo()
-		w.slot = pool
-		return nil
-	case <-w.e.drain:
-	case <-ctx.Done():
-	}
-	return errStopping
-}
-
-func (w *worker) letGo() {
-	if w.slot != nil {
-		<-w.slot
-		w.slot = nil
+	case e.more <- struct{}{}:
+	default:
 	}
 }
 
-// release closes the connection and waits for the last outcome.
-func (w *worker) release() {
-	w.wait()
-	w.hangUp()
-	w.letGo()
-}
-
-func (w *worker) hangUp() {
-	if w.conn != nil {
-		_ = w.conn.Close()
-		w.conn = nil
+// note remembers that a line has due deliveries in the database. The caller
+// holds the lock.
+func (e *Engine) note(l spool.Line) {
+	if len(e.lines) >= linesMost {
+		return // found again by a later scan
 	}
-}
-
-// wait returns when the outcome of the item before is committed.
-func (w *worker) wait() {
-	if w.settled != nil {
-		<-w.settled
-		w.settled = nil
+	if _, known := e.lines[l]; known {
+		return
 	}
+	q := e.queue(l.Domain)
+	l.Domain = q.domain
+	e.lines[l] = struct{}{}
+	q.due = append(q.due, l)
+	e.feed(q)
 }

@@ -56,7 +56,7 @@ func (w *worker) target(known way, mx posture.MX) smtpclient.Target {
 
 func (w *worker) dial(ctx context.Context, known way, mx posture.MX, floor policy.Grade) (*smtpclient.Conn, error) {
 	e, t := w.e, w.target(known, mx)
-	conn, evidence, err := smtpclient.Dial(ctx, e.SMTP, t, floor)
+	conn, evidence, err := smtpclient.Dial(ctx, w.dialer(&t), t, floor)
 	var weak *smtpclient.WeakError
 	arranged := t.Pin != nil || t.Client != nil // and so nothing for others to know of the domain
 	if !arranged && (err == nil || errors.As(err, &weak) && !weak.Temporary) {

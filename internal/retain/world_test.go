@@ -24,6 +24,7 @@ import (
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/retain"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
@@ -107,7 +108,7 @@ func (w *world) settle(state spool.State) {
 	run := id.New()
 	var items []spool.Item
 	w.write(db.System, func(tx *db.Tx) (err error) {
-		items, err = spool.Take(tx, run, w.clock.Now(), 10_000)
+		items, err = spooltest.TakeAll(tx, run, w.clock.Now())
 		return err
 	})
 	for _, it := range items {

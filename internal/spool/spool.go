@@ -182,6 +182,8 @@ const (
 	ReasonContentDestroyed = "content_destroyed"
 	ReasonHeld             = "held_for_review"
 	ReasonScheduled        = "send_at"
+	ReasonSuspended        = "site_suspended"    // the recipient's site is left alone for a while
+	ReasonSource           = "source_exhausted"  // the pool it leaves from has reached its ceiling
 	ReasonNoKey            = "no_usable_key"     // the plan asks for one and the recipient has none
 	ReasonKeyLookup        = "key_lookup_failed" // the same, but a source could not be asked now
 	ReasonBounced          = "bounced"           // the peer took it and returned it later

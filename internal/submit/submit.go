@@ -120,12 +120,13 @@ type Deps struct {
 	// Suppressed gives, of each recipient, the reasons for which nothing and no
 	// bulk mail is sent to it, or "". It may give none at all. nil: there never is one.
 	Suppressed func(ctx context.Context, org id.ID, recipients []mail.Address) ([]Suppression, error)
-	// Reserve gives the run that will attempt n deliveries at once, or zero
-	// when this node does not deliver or its memory is full.
-	Reserve func(n int) id.ID
-	// Push hands accepted work to that run; of the n reserved, as many as were
-	// accepted. None gives the reservation back.
-	Push func(reserved int, work []spool.Work)
+	// Reserve gives the run that will attempt deliveries at once, or zero when
+	// they must wait in the database: this node does not deliver, or holds
+	// enough for one of their domains.
+	Reserve func(items []spool.Item) id.ID
+	// Push hands what was accepted to that run. Without a run the engine hears
+	// that it is there; without work a reservation is given back.
+	Push func(run id.ID, reserved []spool.Item, work []spool.Work)
 }
 
 // Door is the front door of one node.
@@ -410,12 +411,7 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 
 // commit writes everything in one transaction and hands the work over.
 func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, error) {
-	ready := 0
-	for _, dl := range p.deliveries {
-		if dl.State == spool.Ready {
-			ready++
-		}
-	}
+	ready := p.ready()
 	receipt := Receipt{Message: p.message.ID, Deliveries: forecasts(p.deliveries)}
 	answer, err := d.sealAnswer(draft, p, receipt)
 	if err != nil {
@@ -437,7 +433,7 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 		return p.rows.Insert(tx, run)
 	})
 	if errors.Is(err, errAnswered) {
-		d.giveBack(run, ready)
+		d.Push(run, ready, nil)
 		r, found, err := d.answered(ctx, draft)
 		if err == nil && !found { // it has just grown too old
 			err = errAnswerGone
@@ -445,21 +441,21 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 		return r, err
 	}
 	if err != nil {
-		d.giveBack(run, ready)
+		d.Push(run, ready, nil)
 		return Receipt{}, fmt.Errorf("accept: %w", err)
 	}
-	if !run.IsZero() {
-		d.Push(ready, p.work(run))
-	}
+	d.Push(run, ready, p.work(run))
 	return receipt, nil
 }
 
 var errAnswerGone = fault.New(fault.Unavailable, "try_again", "The earlier answer to this Idempotency-Key has just been forgotten. Try again.")
 
-func (d *Door) giveBack(run id.ID, n int) {
-	if !run.IsZero() {
-		d.Push(n, nil)
+// ready lists what can be attempted at once.
+func (p *prepared) ready() (items []spool.Item) {
+	for _, w := range p.work(id.ID{}) {
+		items = append(items, w.Item)
 	}
+	return items
 }
 
 // work gives what is ready to the engine, with the message still in memory.

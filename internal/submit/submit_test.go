@@ -282,13 +282,13 @@ func TestAnAnswerThatGoesMeanwhile(t *testing.T) {
 			return h.door.Accept(ctx, dr)
 		}
 		reserve := h.door.Reserve
-		h.door.Reserve = func(n int) id.ID {
+		h.door.Reserve = func(items []spool.Item) id.ID {
 			h.door.Reserve = reserve
 			if _, err := try(); err != nil {
 				t.Error(err)
 			}
 			h.clock.Advance(73 * time.Hour)
-			return reserve(n)
+			return reserve(items)
 		}
 		if r, err := try(); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("the receipt is of message %v, %v", r.Message, err)

@@ -20,7 +20,7 @@ import (
 func Sent(t testing.TB, h *submittest.House, org id.ID, sender, recipient string, state spool.State) spool.Item {
 	t.Helper()
 	ctx, run := context.Background(), id.New()
-	door := h.Door(func(d *submit.Deps) { d.Reserve = func(int) id.ID { return run } })
+	door := h.Door(func(d *submit.Deps) { d.Reserve = func([]spool.Item) id.ID { return run } })
 	from, to := Sender(t, sender), Sender(t, recipient)
 	r, err := door.Accept(ctx, submit.Draft{
 		Principal: auth.Principal{Org: org, Scopes: []auth.Scope{auth.Send}}, Source: spool.FromSMTP, Sender: from,

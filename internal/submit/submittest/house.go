@@ -78,8 +78,8 @@ func (h *House) Door(change func(*submit.Deps)) *submit.Door {
 			ExpireAfter: 48 * time.Hour, IdempotencyTTL: 72 * time.Hour},
 		DB: h.DB, Custody: h.Custody, Blob: h.Blob, Accounts: h.Accounts, Clock: h.Clock,
 		Posture: func(context.Context, string) policy.Posture { return policy.Posture{} },
-		Reserve: func(int) id.ID { return id.ID{} },
-		Push:    func(int, []spool.Work) {},
+		Reserve: func([]spool.Item) id.ID { return id.ID{} },
+		Push:    func(id.ID, []spool.Item, []spool.Work) {},
 	}
 	if change != nil {
 		change(&deps)

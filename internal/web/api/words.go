@@ -54,6 +54,8 @@ var sentences = map[string]string{
 	spool.ReasonNoKey:            "The policy asks for encryption to the recipient's own key, and none can be used. It is held until there is one.",
 	spool.ReasonKeyLookup:        "The policy asks for encryption to the recipient's own key, and a place where it may be published did not answer. It is tried again.",
 	spool.ReasonScheduled:        "It waits for its send_at.",
+	spool.ReasonSuspended:        "The recipient's mail servers do not answer or asked to be left alone; it is tried when they may be asked again.",
+	spool.ReasonSource:           "The addresses it leaves from have reached what they may send today; it is tried when they may send again.",
 	spool.ReasonBounced:          "The recipient's mail server took it and returned it later.",
 
 	spool.ReasonSuppressedHard:      "Nothing is sent to this address, because mail to it was returned: there is no such mailbox.",

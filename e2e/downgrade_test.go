@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,8 +44,12 @@ func TestDowngrades(t *testing.T) {
 	if err := s.net.AddDomain(fake.Domain{Name: "injects.example", Host: &fake.Behavior{Inject: "250 mx.injects.example\r\n"}}); err != nil {
 		t.Fatal(err)
 	}
-	s.start()
 	sent := map[string]fake.Entry{}
+	trusted := s.trustedDomains(t)
+	s.start()
+	for _, e := range trusted {
+		s.sendBoth(t, sent, e)
+	}
 	for _, e := range fake.Table() {
 		if !e.Late {
 			s.sendBoth(t, sent, e.WithKeys())
@@ -71,7 +76,50 @@ func TestDowngrades(t *testing.T) {
 			t.Errorf("a message arrived in clear at %s", m.Host)
 		}
 	}
+	for _, domain := range []string{"dane-other.example", "dane-stripped.example", "dane-bogus.example", "pinned-other.example", "pinned-stripped.example"} {
+		if n := len(s.net.Messages("pat@" + domain)); n != 0 {
+			t.Errorf("%d mails arrived at %s", n, domain)
+		}
+	}
 	checkWire(t, s, wire())
+}
+
+// trustedDomains are held to their TLSA records, or to what the organization
+// pinned, and some fail them or have TLS stripped from them: their mail waits
+// and goes nowhere.
+func (s *site) trustedDomains(t *testing.T) (all []fake.Entry) {
+	t.Helper()
+	add := func(domain string, b fake.Behavior) (host string) {
+		if err := s.net.AddDomain(fake.Domain{Name: domain, Host: &b}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fake.Entry{Address: "pat@" + domain, EndState: fake.Delivered, Seal: fake.TLS, Grade: fake.Authenticated})
+		return "mx." + domain
+	}
+	waits := func(reason string) {
+		all[len(all)-1].EndState, all[len(all)-1].Reason = fake.Deferred, reason
+	}
+	dane := func(host string, of string) {
+		s.net.SetSecure(strings.TrimPrefix(host, "mx."), true)
+		s.net.PutTLSA(host, fake.TLSAOf(3, 1, 1, s.net.Certificate(of)))
+	}
+	dane(add("dane.example", fake.Behavior{Cert: fake.CertSelfSigned}), "mx.dane.example")
+	dane(add("dane-other.example", fake.Behavior{}), "mx.modern.example")
+	waits("dane_failed")
+	dane(add("dane-stripped.example", fake.Behavior{StartTLS: fake.StartTLSAbsent}), "mx.dane-stripped.example")
+	waits(fake.TLSUnavailable)
+	s.net.SetDNSFault(s.net.TLSAName(add("dane-bogus.example", fake.Behavior{})), fake.ServFail)
+	s.net.SetSecure("dane-bogus.example", true)
+	waits("dane_failed")
+	pin := func(host, of string) {
+		s.run("partner", "add", strings.TrimPrefix(host, "mx."), "--pin-key", fmt.Sprintf("%x", sha256.Sum256(s.net.Certificate(of).RawSubjectPublicKeyInfo)))
+	}
+	pin(add("pinned.example", fake.Behavior{Cert: fake.CertExpired}), "mx.pinned.example")
+	pin(add("pinned-other.example", fake.Behavior{}), "mx.modern.example")
+	waits("partner_not_proved")
+	pin(add("pinned-stripped.example", fake.Behavior{StartTLS: fake.StartTLSAbsent}), "mx.pinned-stripped.example")
+	waits(fake.TLSUnavailable)
+	return all
 }
 
 // sendBoth hands in one message by the API and, if the address fits, one by
@@ -139,7 +187,8 @@ func checkWire(t *testing.T, s *site, captured []byte) {
 	if clients < 50 || encrypted < 30 {
 		t.Errorf("only %d connections were captured, %d of them with TLS", clients, encrypted)
 	}
-	for _, d := range []string{"no-starttls", "starttls-454", "starttls-garbage", "tls10", "expired", "injects", "modern"} {
+	for _, d := range []string{"no-starttls", "starttls-454", "starttls-garbage", "tls10", "expired", "injects", "modern",
+		"dane", "dane-other", "dane-stripped", "pinned", "pinned-other", "pinned-stripped"} {
 		if !seen[s.net.HostAddr("mx."+d+".example")] {
 			t.Errorf("nothing was captured to the host of %s.example", d)
 		}

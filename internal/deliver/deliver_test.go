@@ -65,7 +65,7 @@ func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps
 	t.Helper()
 	h := &node{House: submittest.New(t, d, clock.System{}, "clinic.test"), net: n}
 	known, err := posture.New(posture.Deps{DB: d, Clock: clock.System{}, AllowLoopback: true, Resolver: n.ResolverAddr, HTTPSPort: n.HTTPSPort,
-		RootCAs: n.CAPool(), DNSTimeout: 500 * time.Millisecond, FetchTimeout: time.Second})
+		RootCAs: n.CAPool(), DNSTimeout: 500 * time.Millisecond, FetchTimeout: time.Second, DNSSEC: true, SMTPPort: n.SMTPPort})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -256,6 +256,7 @@ func (n *Internet) host(name string) *host {
 }
 
 // Change alters the behavior of a host for connections that come from now on.
+// It shows a new certificate then.
 func (n *Internet) Change(name string, change func(*Behavior)) error {
 	h := n.host(name)
 	if h == nil {

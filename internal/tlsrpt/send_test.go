@@ -366,3 +366,35 @@ func TestCountsOutliveTheDatabase(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
+
+// TestOneTurn: of nodes that found the same report due, one tries to send it.
+func TestOneTurn(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := open(t, d)
+		status := http.StatusServiceUnavailable
+		s.net.SetTXT("_smtp._tls.b.example", "v=TLSRPTv1; rua="+s.collect("reports.b.example", &status))
+		c := s.counter()
+		c.Count(s.session("b.example", enforced, Cause{}))
+		if err := c.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s.clk.Advance(day)
+		one, two := NewReporter(s.deps), NewReporter(s.deps)
+		now := s.clk.Now()
+		if err := one.plan(ctx, now); err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := one.due(ctx, now)
+		if err != nil || len(jobs) != 1 {
+			t.Fatalf("%d are due, %v", len(jobs), err)
+		}
+		for _, node := range []*Reporter{one, two} {
+			if err := node.attempt(ctx, jobs[0], now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := s.net.Fetches("reports.b.example"); n != 1 {
+			t.Errorf("the collector was asked %d times", n)
+		}
+	})
+}

@@ -28,7 +28,7 @@ func (retentionProofCmd) Help() string {
 
 // provesNot is what a certificate does not claim.
 const provesNot = "Backups of the database made before hold the content and its wrapped key. They can be read until they are deleted, " +
-	"or until the organization's key version of their time is gone: 90 days after the next \"sealpost keys rotate-org\"."
+	"or until the version of the organization's key of their time is removed: by \"sealpost keys rotate-org\", and again 90 days later."
 
 type provedBatch struct {
 	Destroyed retain.Stage   `json:"destroyed"`

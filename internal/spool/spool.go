@@ -22,8 +22,9 @@
 //	held | scheduled | ready | deferred ── cancel ─▶ canceled
 //
 // Invariants:
-//   - Messages and deliveries are permanent records. The table of unsettled
-//     deliveries holds only work to be done, and stays small.
+//   - Messages and deliveries are records that stay for years: only retain
+//     destroys them, in stages. The table of unsettled deliveries holds only
+//     work to be done, and stays small.
 //   - Every change of state is one transaction with its ledger entry.
 //   - An unsettled delivery in a node's memory names that node's run as its
 //     owner. An attempt begins by moving it from ready to sending under that

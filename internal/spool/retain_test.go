@@ -19,11 +19,11 @@ func TestTheDeskShowsWhatIsLeftOfAMessage(t *testing.T) {
 		kept, _ := s.accept(given{sender: "ada@clinic.test"}, "x@home.example")
 		m, deliveries := s.accept(given{sender: "ada@clinic.test"}, "x@home.example")
 		run := s.runs[1]
-		s.take(run, 10)
+		s.take(run)
 		s.write(s.org, func(tx *db.Tx) error {
 			it := item(deliveries[0])
 			if _, err := spool.Start(tx, it, run, deliveries[0].Plan, spool.Sealing{Seal: policy.PGP,
-				Protection: &spool.Protection{Source: "wkd", Key: private.NewString("fingerprint")}}, m.Key, s.clk.Now()); err != nil {
+				Protection: &spool.Protection{Tier: policy.Confirmed, Source: "wkd", Key: private.NewString("fingerprint")}}, m.Key, s.clk.Now()); err != nil {
 				return err
 			}
 			_, err := spool.Finish(tx, it, run, m.Key, spool.Outcome{State: spool.Delivered, At: s.clk.Now(),

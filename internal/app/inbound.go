@@ -83,9 +83,8 @@ func (c *Core) suppressedNow(ctx context.Context, org id.ID, to mail.Address, bu
 }
 
 // refused is for the engine, when a peer said no in the end.
-func (c *Core) refused(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, permanent bool) error {
-	hard, soft := inbound.Weigh(class, permanent)
-	if !hard && !soft {
+func (c *Core) refused(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, hard bool) error {
+	if !inbound.Counts(class, hard) {
 		return nil
 	}
 	return c.Suppress.Bounced(tx, suppress.Bounce{Recipient: to, Delivery: delivery, Hard: hard})

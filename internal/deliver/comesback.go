@@ -50,10 +50,10 @@ func (j *job) suppressed(ctx context.Context) (done bool) {
 	return false
 }
 
-// class names why a peer said no.
-func class(a *spool.Attempt) string {
-	c, _ := classify.Reply(a.Code, a.Enhanced, a.Reply.Reveal())
-	return string(c)
+// explain names why a peer said no.
+func explain(a *spool.Attempt) {
+	class, _ := classify.Reply(a.Code, a.Enhanced, a.Reply.Reveal())
+	a.Class, a.Hard = string(class), classify.Hard(a.Code, a.Enhanced, a.Reply.Reveal())
 }
 
 // refused tells whoever keeps suppressions that a mailbox did not take a
@@ -62,5 +62,5 @@ func (e *Engine) refused(tx *db.Tx, work spool.Work, o spool.Outcome) error {
 	if e.Refused == nil || work.Delivery == nil || o.Attempt == nil || o.Attempt.Class == "" || o.State != spool.Failed && o.State != spool.Expired {
 		return nil
 	}
-	return e.Refused(tx, work.Delivery.Recipient, work.ID, classify.Class(o.Attempt.Class), o.Attempt.Result == spool.ResultPermanent)
+	return e.Refused(tx, work.Delivery.Recipient, work.ID, classify.Class(o.Attempt.Class), o.Attempt.Hard)
 }

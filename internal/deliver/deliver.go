@@ -112,7 +112,7 @@ type Deps struct {
 	Suppressed func(ctx context.Context, org id.ID, to mail.Address, bulk bool) (reason string, err error)
 	// Refused is told of a delivery that ended because a peer said no, in the
 	// transaction that records it. nil: nobody asks.
-	Refused func(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, permanent bool) error
+	Refused func(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, hard bool) error
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
 	// Partner gives what the organization has arranged with a domain. nil:

@@ -107,7 +107,7 @@ func describe(a *spool.Attempt, err error) {
 	switch {
 	case errors.As(err, &refused):
 		a.Code, a.Enhanced, a.Reply = refused.Reply.Code, enhanced(refused.Reply), refused.Reply.Text
-		a.Class = class(a)
+		explain(a)
 		if refused.Reply.Permanent() {
 			a.Result = spool.ResultPermanent
 		}

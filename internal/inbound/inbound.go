@@ -107,8 +107,9 @@ type Deps struct {
 // Door is the inbound door of one node.
 type Door struct {
 	Deps
-	counts counts
-	room   *semaphore.Weighted // for octets of reports beyond what everybody has
+	counts  counts
+	room    *semaphore.Weighted // for octets of reports beyond what everybody has
+	readers *semaphore.Weighted // a mail made for it costs its reader much
 }
 
 const (
@@ -116,6 +117,7 @@ const (
 	keptAlways = 64 << 10 // of these, without asking for room
 	roomOctets = 64 << 20 // for all mails together
 	returnsMax = 10       // return paths of one mail
+	readersMax = 4
 
 	// lateAfter is when a delivery is too long ago to be heard of: its return
 	// path stands in the recipient's mailbox for ever.
@@ -127,7 +129,7 @@ func New(d Deps) *Door {
 	if d.Told == nil {
 		d.Told = func(context.Context, id.ID, id.ID, string, string) {}
 	}
-	return &Door{Deps: d, room: semaphore.NewWeighted(roomOctets)}
+	return &Door{Deps: d, room: semaphore.NewWeighted(roomOctets), readers: semaphore.NewWeighted(readersMax)}
 }
 
 var (
@@ -246,7 +248,7 @@ func (d *Door) take(ctx context.Context, a Arrival, in io.Reader) error {
 		d.counts.add(countReport)
 		return d.Report(ctx, first.Org, first.Word, in)
 	}
-	report, err := d.read(in)
+	report, err := d.read(ctx, in)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -31,7 +32,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // read keeps as much of a mail as there is room for, reads the rest away, and
 // tells what it says. Where there is no room the beginning must do: a report
 // stands in front of what it returns.
-func (d *Door) read(in io.Reader) (classify.Report, error) {
+func (d *Door) read(ctx context.Context, in io.Reader) (classify.Report, error) {
 	var kept bytes.Buffer
 	_, err := io.CopyN(&kept, in, keptAlways)
 	const more = keptMax - keptAlways
@@ -45,6 +46,10 @@ func (d *Door) read(in io.Reader) (classify.Report, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return classify.Report{}, err
 	}
+	if err := d.readers.Acquire(ctx, 1); err != nil {
+		return classify.Report{}, err
+	}
+	defer d.readers.Release(1)
 	return classify.Read(&kept)
 }
 

@@ -28,17 +28,15 @@ var unwanted = []string{"abuse", "fraud", "opt-out"}
 
 var feedbackWords = []string{"abuse", "fraud", "virus", "not-spam", "opt-out", "auth-failure"}
 
-// Weigh tells what a failed delivery says of its mailbox: that it does not
-// exist, or that it could not take mail for a reason of its own that may pass.
-// Whatever is about the sender, the message or the way says nothing of it.
-func Weigh(class classify.Class, permanent bool) (hard, soft bool) {
+// Counts reports whether a failed delivery says something of its mailbox: that
+// it is not there, or could not take mail for a reason of its own that may
+// pass. Whatever is about the sender, the message or the way says nothing.
+func Counts(class classify.Class, hard bool) bool {
 	switch class {
-	case classify.MailboxUnknown:
-		return permanent, !permanent
-	case classify.MailboxFull, classify.Expired, classify.Other:
-		return false, true
+	case classify.MailboxUnknown, classify.MailboxFull, classify.Expired, classify.Other:
+		return true
 	}
-	return false, false
+	return hard
 }
 
 // settle does what a report asks for with the delivery that its address stands
@@ -166,11 +164,10 @@ func (n news) first(tx *db.Tx) (bool, error) {
 }
 
 func (n news) suppress(tx *db.Tx) error {
-	hard, soft := Weigh(n.said.Class, n.said.Permanent)
-	if !hard && !soft {
+	if !Counts(n.said.Class, n.said.Hard) {
 		return nil
 	}
-	return n.d.Suppress.Bounced(tx, suppress.Bounce{Recipient: n.delivery.Recipient, Delivery: n.delivery.ID, Hard: hard && n.said.Hard})
+	return n.d.Suppress.Bounced(tx, suppress.Bounce{Recipient: n.delivery.Recipient, Delivery: n.delivery.ID, Hard: n.said.Hard})
 }
 
 func (n news) complain(tx *db.Tx) error {

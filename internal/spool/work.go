@@ -27,6 +27,7 @@ type Attempt struct {
 	Code     int    // SMTP reply code, or 0
 	Enhanced string // enhanced status (RFC 3463), or empty
 	Class    string // why a peer said no (see classify), or empty
+	Hard     bool   // it said that there is no such mailbox; not recorded
 	Reply    private.String
 	Evidence *Evidence // nil when no host was reached
 	Began    time.Time

@@ -19,6 +19,17 @@ func Reply(code int, enhanced, text string) (class Class, permanent bool) {
 	return class, code >= 500
 }
 
+// Hard reports whether such a reply says that the mailbox or the domain does
+// not exist, as Recipient.Hard does.
+func Hard(code int, enhanced, text string) bool {
+	text = cutText(text, maxDiagnostic)
+	if s, _ := statusIn(text); enhanced == "" || vague(enhanced) && s != "" {
+		enhanced = s
+	}
+	class, hard := classify(code, enhanced, text)
+	return hard && code >= 500 && !doubted(class, enhanced, text)
+}
+
 // classify goes from the firmest ground down: a status that has one meaning,
 // phrases, a status that has several, and the code. It gives no class where
 // nothing tells.

@@ -46,7 +46,9 @@ func TestEachDeliveryHasItsReturnPath(t *testing.T) {
 func TestANoticeWithoutAReturnPathHasTheNullSender(t *testing.T) {
 	n := internet(t)
 	h := start(t, dbtest.SQLite(t), n, func(deps *deliver.Deps) {
-		deps.ReturnPath = func(_ context.Context, _ id.ID, sender mail.Address, _ id.ID) (mail.Address, error) { return sender, nil }
+		deps.ReturnPath = func(_ context.Context, _ id.ID, sender mail.Address, _ id.ID) (mail.Address, error) {
+			return sender, nil
+		}
 	})
 	h.accept(submit.Draft{Seal: policy.Portal}, "jo@modern.example")
 	if got, err := n.Wait(t.Context(), "jo@modern.example", 1); err != nil || got[0].From != "" {

@@ -212,7 +212,7 @@ type domainPostureCmd struct {
 
 // Help says what is asked.
 func (domainPostureCmd) Help() string {
-	return "It shows the domain's mail hosts, its MTA-STS policy and the best TLS seen lately, as deliveries use them. " +
+	return "It shows the domain's mail hosts, their TLSA records (DANE), its MTA-STS policy and the best TLS seen lately, as deliveries use them. " +
 		"Without --refresh nothing is asked of the network.\n\nExample:\n\n  $ sealpost domain posture example.org --refresh"
 }
 

@@ -2,6 +2,7 @@ package retain_test
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 
 	"github.com/sealpost/sealpost/internal/db"
@@ -137,4 +138,58 @@ func TestHoldsThatSayTooLittle(t *testing.T) {
 	if err := w.retain.Lift(ctx, w.Org.ID, id.New(), text(""), text("b")); !fault.Is(err, fault.Invalid) {
 		t.Errorf("lifted for no reason: %v", err)
 	}
+}
+
+// Whoever is told that a hold is placed finds later everything that was there
+// then, however busy the purge is.
+func TestAHoldIsPlacedWhileThePurgeRuns(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w := open(t, d)
+		for range 300 {
+			w.accept(w.Org.ID, "ada@clinic.test", policy.Treatment, "doe@y.example")
+		}
+		w.settle(spool.Delivered)
+		w.pass(90 * day)
+		purged := make(chan error)
+		go func() {
+			_, err := w.retain.Purge(ctx, w.Org.ID)
+			purged <- err
+		}()
+		for rows(w, "retain_destroyed") == 0 { // it has begun
+			runtime.Gosched()
+		}
+		w.hold(w.Org.ID, retain.Hold{Scope: retain.HoldRecipient, Address: w.address("doe@y.example")})
+		there := rows(w, "blob_chunks")
+		if err := <-purged; err != nil {
+			t.Fatal(err)
+		}
+		if left := rows(w, "blob_chunks"); left != there {
+			t.Errorf("%d bodies were there when the hold was placed, and %d are now", there, left)
+		}
+	})
+}
+
+// What nobody can read any more still goes in its time.
+func TestAnOrganizationWithoutKeysIsPurged(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w := open(t, d)
+		change(t, w, w.Org.ID, func(p *retain.Document) { p.Purposes.Treatment.Bodies = 200 })
+		w.setJournal("keep@archive.example")
+		w.send(policy.Treatment, "x@y.example")
+		if _, err := w.Accounts.DestroyOrg(ctx, w.Org.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(100 * day)
+		w.purge(w.Org.ID)
+		if rows(w, "blob_chunks") != 1 {
+			t.Error("its own periods are forgotten")
+		}
+		w.pass(100 * day)
+		w.purge(w.Org.ID)
+		w.pass(retain.MinRecords * day)
+		w.purge(w.Org.ID)
+		if n := rows(w, "blob_chunks") + rows(w, "spool_messages"); n != 0 {
+			t.Errorf("%d rows are left", n)
+		}
+	})
 }

@@ -113,6 +113,9 @@ func startDemo(ctx context.Context, dir string) (d *demo, err error) {
 	if d.net, err = fake.Start(ctx, fake.Options{Dir: d.dir, SlowBy: 200 * time.Millisecond, MailboxesPort: freePort(8025)}); err != nil {
 		return d, fmt.Errorf("start the loopback internet: %w", err)
 	}
+	if err := d.engineDomains(); err != nil {
+		return d, err
+	}
 	cfg, err := d.config()
 	if err != nil {
 		return d, err
@@ -146,7 +149,7 @@ func (d *demo) config() (*config.Config, error) {
 		HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Submission: local(2587), Submissions: local(2465),
 		Relay: local(2525), Metrics: local(9090),
 	}
-	cfg.Relay.Source = []config.RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Org: demoSlug}}
+	cfg.Relay.Source = []config.RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: demoSlug}}
 	cfg.Network = config.Network{Resolver: d.net.ResolverAddr, SMTPPort: d.net.SMTPPort, HTTPSPort: d.net.HTTPSPort, CAFile: d.net.CAFile, DNSSEC: true}
 	cfg.Keyring.SMIMECAFile = d.net.MailCAFile
 	cfg.Delivery.RetryMin, cfg.Delivery.RetryMax, cfg.Delivery.NoTLSAfter = 2*time.Second, 10*time.Second, 5*time.Second
@@ -176,6 +179,9 @@ func (d *demo) settle(ctx context.Context) error {
 		return err
 	}
 	if err := d.giveIdentity(ctx, org.ID); err != nil {
+		return err
+	}
+	if err := d.settleEngine(ctx, org.ID); err != nil {
 		return err
 	}
 	if _, d.key, err = d.core.Clients.Create(ctx, auth.Client{Org: org.ID, Name: "demo", Scopes: auth.Scopes(), DefaultPurpose: "treatment"}); err != nil {

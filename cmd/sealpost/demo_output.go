@@ -77,7 +77,7 @@ func (o *demoOutput) addresses() {
 var columns = []struct {
 	title string
 	width int
-}{{"recipient", 31}, {"what its domain can do", 47}, {"seal", 6}, {"grade", 13}, {"state", 9}, {"why", 22}, {"time", 6}}
+}{{"recipient", 31}, {"what its domain can do", 47}, {"seal", 6}, {"grade", 13}, {"state", 9}, {"why", 28}, {"time", 6}}
 
 // row shows a delivery that is where it stays.
 func (o *demoOutput) row(x *expectation) {
@@ -126,15 +126,22 @@ func (o *demoOutput) row(x *expectation) {
 	fmt.Fprintln(o.w)
 }
 
-// why tells where a key came from, or the reason of the state.
+// why tells where a key came from, what proved the mail host, or the reason of
+// the state.
 func why(x *expectation) string {
-	_, protection := x.evidence()
+	transport, protection := x.evidence()
 	var by struct {
 		Tier   string `json:"tier"`
 		Source string `json:"source"`
 	}
 	if json.Unmarshal(protection, &by) == nil && by.Source != "" {
 		return by.Tier + " by " + by.Source
+	}
+	var proof struct {
+		By string `json:"verified_by"`
+	}
+	if x.got.State == fake.Delivered && x.got.Grade == fake.Authenticated && json.Unmarshal(transport, &proof) == nil {
+		return "host proved by " + proof.By
 	}
 	if n := len(x.got.Attempts); n > 0 && len(x.got.Attempts[n-1].PassedOver) > 0 && x.got.Reason == "" {
 		return "no usable key"
@@ -172,10 +179,14 @@ func (o *demoOutput) summary(w *watcher, once bool) {
 			n["key"]++
 			continue
 		}
+		if x.got.Reason == reasonBounced {
+			n[reasonBounced]++
+			continue
+		}
 		n[x.got.State]++
 	}
-	fmt.Fprintf(o.w, "\n  %d recipients in %.1f s: %d sealed to their own key, %d delivered over verified TLS, %d waiting in the portal,\n  %d deferred, %d not sendable safely.\n",
-		len(w.want), time.Since(o.began).Seconds(), n["key"], n[fake.Delivered], n[fake.Waiting], n[fake.Deferred], n[fake.Failed])
+	fmt.Fprintf(o.w, "\n  %d recipients in %.1f s: %d sealed to their own key, %d delivered over verified TLS, %d waiting in the portal,\n  %d deferred, %d not sendable safely, %d returned by the recipient's host.\n",
+		len(w.want), time.Since(o.began).Seconds(), n["key"], n[fake.Delivered], n[fake.Waiting], n[fake.Deferred], n[fake.Failed], n[reasonBounced])
 	if wrong := w.wrong(); wrong > 0 {
 		fmt.Fprintf(o.w, "  %s\n", o.paint(red, fmt.Sprintf("%d did not reach the state they must reach.", wrong)))
 	}

@@ -51,6 +51,8 @@ func samples() []sample {
 			text: "Your appointment is now on Thursday at 10:30."},
 		{via: "submission", to: take("jörg@modern.example", "zoë@no-smtputf8.example"), subject: "Grüße aus der Praxis",
 			text: "Ihr Rezept liegt bereit."},
+		{via: "api", to: take("dora@dane.example", "paul@partner.example", "bella@returns.example"), subject: "Referral to cardiology",
+			text: "Please find the referral for our shared patient below."},
 		{via: "relay", to: take("olga@sts-wildcard.example", "ida@no-starttls.example"), subject: "Nightly laboratory report",
 			text: "Three new findings were filed tonight."},
 	}

@@ -3,8 +3,8 @@
 // to it with real protocols; nothing in it is a mock.
 //
 // Invariants:
-//   - It listens on 127.0.0.0/8 only, needs no root, and never opens a
-//     connection or sends a query on.
+//   - It listens on 127.0.0.0/8 only, needs no root, sends no query on, and
+//     opens connections only to hosts that [Internet.PutOutside] names.
 //   - Every MX has an address of its own in 127.23.0.0/16 and all share one
 //     port, so that a client needs to be told only the resolver, the SMTP port,
 //     the HTTPS port and the CA file.

@@ -45,6 +45,7 @@ type Internet struct {
 	mu       sync.Mutex
 	hosts    map[string]*host
 	holders  map[string]holder // by address
+	outside  map[string]string // where mail hosts of elsewhere take mail
 	nextAddr int
 
 	connMu  sync.Mutex
@@ -79,6 +80,7 @@ func Start(ctx context.Context, o Options) (*Internet, error) {
 		boxes:   newMailboxes(o.MaxBytes, o.DiscardBodies),
 		conns:   map[net.Conn]struct{}{},
 		holders: map[string]holder{},
+		outside: map[string]string{},
 		done:    make(chan struct{}),
 	}
 	if err := n.start(); err != nil {

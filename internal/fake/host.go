@@ -71,6 +71,7 @@ type Behavior struct {
 	Hang         Stage
 	Delay        time.Duration // before every reply
 	MaxPerConn   int           // messages before 421, zero: any number
+	Returns      string        // status with which each message taken is returned a moment later (RFC 3463); empty: none is
 	DropAfterDot int           // for each recipient, the first so many messages are stored but not answered
 
 	// Rcpt gives a whole reply ("550 5.1.1 no such user") that refuses a

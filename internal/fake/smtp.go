@@ -394,6 +394,9 @@ func (s *session) accept(raw []byte) error {
 			From: s.from, To: to, Raw: raw, TLS: s.tls, Host: s.h.name,
 			ReceivedAt: s.n.opts.Clock.Now(),
 		})
+		if status, from := s.b.Returns, s.from; status != "" {
+			s.n.work.Go(func() { s.n.sendBack(s.h, status, from, to) })
+		}
 		if s.b.DropAfterDot > 0 && s.h.attempt("dot", to) <= s.b.DropAfterDot {
 			drop = true
 		}

@@ -170,7 +170,7 @@ func TestHoursPassBeforeThereIsNoTransport(t *testing.T) {
 		return h.delivery(i)
 	}
 	if got := tried(once, 1); got.State != spool.Deferred || got.Reason != spool.ReasonTLSUnavailable {
-		t.Errorf("one look without TLS left it %s, %q", got.State, got.Reason)
+		t.Fatalf("one look without TLS left it %s, %q", got.State, got.Reason)
 	}
 	strip(fake.StartTLSOffered)
 	times := 0

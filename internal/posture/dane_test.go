@@ -38,6 +38,9 @@ func validating(t *testing.T) *world {
 }
 
 func daneOf(p Posture) string {
+	if len(p.MX) == 0 {
+		return "no host"
+	}
 	switch d := p.MX[0].DANE; {
 	case d == nil:
 		return "none"
@@ -58,6 +61,7 @@ func TestDANENeedsAllOfItValidated(t *testing.T) {
 	}
 	w.net.SetSecure("hoster.example", true)
 	w.net.SetSecure("bare-hoster.example", true)
+	w.signed("good.example") // which others lead to
 	alias := func(host, target string) {
 		w.net.SetA(host)
 		w.net.SetCNAME(host, target)

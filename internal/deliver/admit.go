@@ -70,16 +70,16 @@ func (w *worker) toward(ctx context.Context, known way) error {
 	for _, mx := range known.MX {
 		hosts = append(hosts, mx.Host)
 	}
+	shape := e.Shape(w.q.domain, hosts)
 	w.source = pool.Source{}
 	if e.Source != nil {
 		var err error
-		name := e.Shape(w.q.domain, hosts).Name
-		if w.source, err = e.Source(ctx, w.current.Org, string(w.current.Lane.Stream()), name); err != nil {
+		if w.source, err = e.Source(ctx, w.current.Org, string(w.current.Lane.Stream()), shape.Name); err != nil {
 			return err
 		}
 		w.sourced = true
 	}
-	w.aim = e.siteOf(w.source.Pool, w.q.domain, hosts)
+	w.aim = e.siteOf(w.source.Pool, shape)
 	e.mu.Lock()
 	w.q.site = w.aim
 	e.mu.Unlock()

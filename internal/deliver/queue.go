@@ -10,9 +10,9 @@ import (
 // little, whatever waits for it; what is fast holds as much as it takes in some
 // seconds.
 const (
-	holdFailing = 4  // its hosts do not answer
-	holdLeast   = 20 // nothing is known of it
-	holdRecent  = 2  // times what was taken of late
+	holdFailing = 4 // its hosts do not answer
+	holdLeast   = 8 // nothing is known of it
+	holdRecent  = 4 // times what was taken of late
 	recently    = 2 * time.Second
 	keepIdle    = 10 * time.Minute // what was learned of a domain that has no mail
 )
@@ -272,7 +272,10 @@ func (e *Engine) done(w spool.Work) {
 	}
 	if e.full && e.held <= e.Window*3/4 {
 		e.full = false
-		e.refill()
+		for q := range e.starved {
+			delete(e.starved, q)
+			e.feed(q)
+		}
 	}
 }
 

@@ -20,17 +20,15 @@ type site struct {
 	perConnection int
 	waiting       []*queue // have ready mail and may not connect yet
 	idle          []*worker
-	open          int // connections that the Governor allowed
-	inFlight      int
+	open          int    // connections that the Governor allowed
 	taken         [2]int // messages in this minute and the one before
 	minute        time.Time
 	last          string // class of the last reply
 	used          time.Time
 }
 
-// siteOf finds or makes the site that mail of a pool for a domain goes to.
-func (e *Engine) siteOf(source, domain string, mx []string) *site {
-	s := e.Shape(domain, mx)
+// siteOf finds or makes a site as a pool sees it.
+func (e *Engine) siteOf(source string, s shaping.Site) *site {
 	key := siteKey{source, s.Name}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -229,9 +229,9 @@ func (e *Engine) plan() (wants []spool.Want, idle []quiet, notices int) {
 			}
 		}
 		n := e.planQueue(q, now, rows, &wants)
-		if rows -= n; n == 0 && e.windowRoom(spool.Transactional) == 0 {
-			e.full = true
+		if rows -= n; n == 0 { // it, its stream or all memory is full
 			e.starved[q] = struct{}{}
+			e.full = e.full || e.windowRoom(spool.Transactional) == 0
 		}
 	}
 	return wants, idle, max(0, noticeWindow-e.notices)

@@ -28,6 +28,7 @@ type deliveryShown struct {
 	Org       string       `json:"org"`
 	Message   string       `json:"message"`
 	Domain    string       `json:"recipient_domain,omitempty"` // unknown once the content is destroyed
+	Journal   bool         `json:"journal,omitempty"`          // the archive's copy
 	State     spool.State  `json:"state"`
 	Reason    string       `json:"reason"`
 	Seal      policy.Seal  `json:"seal"`
@@ -73,7 +74,7 @@ func (c queueShowCmd) Run(ctx context.Context, env *environment) error {
 		}); err != nil {
 			return err
 		}
-		r := deliveryShown{Delivery: c.Delivery, Org: o.Slug, Message: d.Message.Text(id.Message), Domain: d.Recipient.Domain(), State: d.State,
+		r := deliveryShown{Delivery: c.Delivery, Org: o.Slug, Message: d.Message.Text(id.Message), Domain: d.Recipient.Domain(), Journal: d.Journal, State: d.State,
 			Reason: d.Reason, Seal: d.Seal, Final: d.Final, Grade: d.Grade.Word(), Attempts: d.Attempts, Plan: d.Plan,
 			CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt, Events: []eventShown{}}
 		for _, e := range events {
@@ -119,6 +120,9 @@ func (r deliveryShown) tell(p *page) {
 		{"allowed seals", orDash(strings.Join(seals, ", ")) + "; tls at no less than " + r.Plan.Floor.String()},
 		{"chosen by rule", r.Plan.Rule}, {"purpose", string(r.Plan.Purpose)}, {"attempts", strconv.Itoa(r.Attempts)},
 		{"accepted", when(r.CreatedAt, "-")},
+	}
+	if r.Journal {
+		rows = append(rows, []string{"is for", "the archive (sealpost retention journal)"})
 	}
 	switch {
 	case !r.SettledAt.IsZero():

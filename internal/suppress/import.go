@@ -27,28 +27,100 @@ type importedFact struct {
 	By    string `json:"by"`
 }
 
-// importAtOnce is how many rows one statement writes.
-const importAtOnce = 200
+const (
+	importAtOnce = 200   // rows that one statement writes
+	importPage   = 5_000 // rows that one transaction writes: others wait for it
+)
 
-// Import adds every entry of a file, or none: what is wrong comes as a *BadFile
-// with all of it. The file is read twice, so that it need not be held.
+// Import adds every entry of a file; when a line is wrong it adds none, and all
+// mistakes come as a *BadFile. The file is read twice, so that it need not be
+// held. It is written page by page, each with its ledger entry; if the database
+// fails midway, what is there stays, and importing the file again adds the rest.
 func (s *Service) Import(ctx context.Context, org id.ID, file io.ReadSeeker, by string) (done Imported, err error) {
 	now := s.Clock.Now()
 	if err := s.validate(org, file, now); err != nil {
 		return done, err
 	}
-	err = s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
-		key, err := s.key(tx)
-		if err != nil {
-			return err
-		}
-		if done, err = s.importAll(tx, key, file, now); err != nil {
-			return err
-		}
-		return ledger.Append(tx, ledger.Fact{Type: ledger.SuppressImported, At: now, Data: importedFact{done.Rows, done.Added, by}})
-	})
+	var key *custody.DataKey
+	if err := s.DB.Write(ctx, org, func(tx *db.Tx) (err error) {
+		key, err = s.key(tx)
+		return err
+	}); err != nil {
+		return done, err
+	}
 	s.remember(org, memo{at: now, any: true})
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return done, err
+	}
+	rs, err := newRecords(file, org, now)
+	if err != nil {
+		return done, err
+	}
+	for more := true; more && err == nil; {
+		var page []row
+		if page, more, err = s.page(rs, key); err == nil {
+			err = s.savePage(ctx, org, page, now, by, &done)
+		}
+	}
 	return done, err
+}
+
+// page reads some entries.
+func (s *Service) page(rs *records, key *custody.DataKey) (page []row, more bool, err error) {
+	for len(page) < importPage {
+		e, ok, err := rs.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return page, false, nil
+		case err != nil:
+			return nil, false, err
+		case !ok: // the file has changed meanwhile
+			return nil, false, rs.wrong
+		}
+		r, err := s.seal(key, e)
+		if err != nil {
+			return nil, false, err
+		}
+		page = append(page, r)
+	}
+	return page, true, nil
+}
+
+func (s *Service) savePage(ctx context.Context, org id.ID, page []row, now time.Time, by string, done *Imported) error {
+	if len(page) == 0 {
+		return nil
+	}
+	added := 0
+	if err := s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+		added = 0
+		for from := 0; from < len(page); from += importAtOnce {
+			n, err := insertAll(tx, distinct(page[from:min(from+importAtOnce, len(page))]), now)
+			if err != nil {
+				return err
+			}
+			added += int(n)
+		}
+		return ledger.Append(tx, ledger.Fact{Type: ledger.SuppressImported, At: now, Data: importedFact{len(page), added, by}})
+	}); err != nil {
+		return err
+	}
+	done.Rows += len(page)
+	done.Added += added
+	return nil
+}
+
+// distinct leaves out what comes twice: one statement must not meet a row
+// twice.
+func distinct(rows []row) []row {
+	seen := map[string]bool{}
+	var out []row
+	for _, r := range rows {
+		if name := string(r.mac) + string(r.Scope); !seen[name] {
+			seen[name] = true
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // validate reads the whole file and keeps nothing of it.
@@ -73,56 +145,8 @@ func (s *Service) validate(org id.ID, file io.ReadSeeker, now time.Time) error {
 	}
 }
 
-func (s *Service) importAll(tx *db.Tx, key *custody.DataKey, file io.ReadSeeker, now time.Time) (done Imported, err error) {
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return done, err
-	}
-	rs, err := newRecords(file, tx.Org(), now)
-	if err != nil {
-		return done, err
-	}
-	var page []row
-	seen := map[string]bool{} // in the page: one statement must not meet a row twice
-	flush := func() error {
-		n, err := insertAll(tx, page, now)
-		done.Added += int(n)
-		page = page[:0]
-		clear(seen)
-		return err
-	}
-	for {
-		e, ok, err := rs.next()
-		if errors.Is(err, io.EOF) {
-			return done, flush()
-		}
-		if err == nil && !ok {
-			err = rs.wrong // the file has changed meanwhile
-		}
-		if err != nil {
-			return done, err
-		}
-		r, err := s.seal(key, e)
-		if err != nil {
-			return done, err
-		}
-		done.Rows++
-		if name := string(r.mac) + string(e.Scope); !seen[name] {
-			seen[name] = true
-			page = append(page, r)
-		}
-		if len(page) == importAtOnce {
-			if err := flush(); err != nil {
-				return done, err
-			}
-		}
-	}
-}
-
 // insertAll writes entries where there are none of their scope that last.
 func insertAll(tx *db.Tx, page []row, now time.Time) (int64, error) {
-	if len(page) == 0 {
-		return 0, nil
-	}
 	const one = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	var args []any
 	for _, r := range page {

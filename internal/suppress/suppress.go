@@ -15,7 +15,8 @@
 //     changed by a rule; what a rule entered ends by itself, but for complaints.
 //   - One delivery counts once, however often its bounce is reported.
 //   - Addresses and notes are sealed, and found by an HMAC of their normal form.
-//   - Every change is a ledger entry in the same transaction; an import is one.
+//   - Every change is a ledger entry in the same transaction, an import one for
+//     each page.
 //   - An organization that never suppressed anything costs its mail nothing.
 package suppress
 

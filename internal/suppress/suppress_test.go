@@ -222,7 +222,7 @@ func TestFiles(t *testing.T) {
 		ctx := context.Background()
 		var file strings.Builder
 		file.WriteString("\ufeffAddress,note,scope,reason,expires_at\r\n=cmd@example.org,\"a, \"\"b\"\"\",,,\r\n'=cmd@example.org,twice,,,\r\nada@example.org,,bulk,complaint,2030-01-02T03:04:05Z\r\n")
-		const more = 2*importAtOnce + 7
+		const more = importPage + 7
 		for i := range more {
 			fmt.Fprintf(&file, "p%d@example.org,,,,\n", i)
 		}
@@ -233,7 +233,7 @@ func TestFiles(t *testing.T) {
 		w.want("=CMD@example.org", Found{All: Import})
 		w.want("ada@example.org", Found{Bulk: Complaint})
 		w.want(fmt.Sprintf("p%d@example.org", more-1), Found{All: Import})
-		w.ledgerHas(t, []ledger.Type{ledger.SuppressImported})
+		w.ledgerHas(t, []ledger.Type{ledger.SuppressImported, ledger.SuppressImported})
 		again, err := w.Import(ctx, w.org, strings.NewReader(file.String()), "test")
 		if err != nil || again.Added != 0 {
 			t.Fatalf("a second time: %+v, %v", again, err)

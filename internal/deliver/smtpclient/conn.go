@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -182,11 +183,26 @@ func (c *Conn) Alive() bool {
 	if c.broken || c.r.Buffered() > 0 {
 		return false
 	}
-	if c.raw.SetDeadline(time.Time{}) != nil || !quiet(c.raw) {
+	if c.raw.SetDeadline(time.Time{}) != nil || !errors.Is(c.heard(), os.ErrDeadlineExceeded) {
 		c.abort()
 		return false
 	}
 	return true
+}
+
+// heard waits no longer than it takes to read what has arrived: nil where the
+// peer said something that it was not asked for. A timeout means that it did
+// not, and that the connection is good; records of TLS itself say nothing.
+func (c *Conn) heard() error {
+	until := time.Unix(1, 0) // what the layer of TLS has read already is there all the same
+	if !quiet(c.raw) {
+		until = time.Now().Add(20 * time.Millisecond) // a record may be torn apart
+	}
+	if err := c.conn.SetReadDeadline(until); err != nil {
+		return err
+	}
+	_, err := c.r.Peek(1)
+	return err
 }
 
 // Close says QUIT where that is possible and ends the connection.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -113,6 +114,9 @@ func (c *Conn) transact(ctx context.Context, a *seal.Artifact, body io.Reader, s
 	case err != nil:
 		return Reply{}, c.lost(ctx, StageData, err)
 	}
+	if reply, err := c.early(ctx); err != nil {
+		return reply, err
+	}
 	// From here on a lost connection tells nothing: a write that fails may
 	// have got through.
 	_, _ = c.w.WriteString(".\r\n")
@@ -131,6 +135,26 @@ func (c *Conn) transact(ctx context.Context, a *seal.Artifact, body io.Reader, s
 	}
 	c.ev.RequireTLS = a.RequireTLS()
 	return reply, nil
+}
+
+// early finds what the peer said, or that it left, before it has the final
+// dot. That it took the message it cannot have said yet.
+func (c *Conn) early(ctx context.Context) (Reply, error) {
+	switch err := c.heard(); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Reply{}, nil
+	case err != nil:
+		return Reply{}, c.lost(ctx, StageData, err)
+	}
+	reply, err := c.reply(c.t.Data)
+	if err == nil && reply.Code/100 < 4 {
+		err = protocolError("reply " + strconv.Itoa(reply.Code) + " before the final dot")
+	}
+	if err != nil {
+		return Reply{}, c.lost(ctx, StageData, err)
+	}
+	c.kill() // in the middle of a message
+	return reply, &RefusedError{Stage: StageData, Reply: reply}
 }
 
 // heed notices that the peer is about to hang up (RFC 5321 section 3.8).

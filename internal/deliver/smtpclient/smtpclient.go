@@ -20,6 +20,8 @@
 //     leaves Evidence.
 //   - An error never holds a reply's text, which may quote addresses; only
 //     Reply.Text does, and it redacts itself.
+//   - What a peer says before it has the final dot does not tell that it took the
+//     message, and what it says too much afterwards answers no later command.
 //   - When the connection is lost after the final dot, nobody knows what became
 //     of the message, and Send says so with an UnknownError.
 //   - Replies are bounded in length and lines, and every stage in time.

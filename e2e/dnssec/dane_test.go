@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +36,7 @@ func zonesFor(port int, leaf, ca *x509.Certificate) []zone {
 		one("expired.example", expired, ee),
 		one("forged.example", forged, ee),
 		one("plain.example", unsigned, wrong),
+		one("partner.example", unsigned, wrong),
 		// RFC 7672 section 2.2.2: aliases to a signed and to an unsigned zone.
 		{"alias.example", signed, []string{"alias.example. MX 10 mx.alias.example.", "mx.alias.example. CNAME mx.ee.example."}},
 		{"out.example", signed, []string{"out.example. MX 10 mx.out.example.", "mx.out.example. CNAME mx.plain.example.", tlsa("mx.out.example", ee)}},
@@ -50,10 +54,12 @@ func zonesFor(port int, leaf, ca *x509.Certificate) []zone {
 // what became of each and what is recorded as proof.
 func TestMailGoesWhereDNSSECProves(t *testing.T) {
 	port := freePort(t)
-	certs := issue(t, "mx.ta.example", "mx.plain.example", "mx.unusable.example")
+	certs := issue(t, "mx.ta.example", "mx.plain.example", "mx.unusable.example", "mx.partner.example")
 	n := serve(t, zonesFor(port, certs.leaf, certs.ca))
-	mailbox := postfix(t, mailHost, port, certs)
+	folder, mailbox := postfix(t, mailHost, port, certs)
 	s := newSite(t, n.resolver, port)
+	ours := issue(t, "riverside-clinic")
+	s.run("partner", "add", "partner.example", "--pin-ca", s.file("ca.pem", certs.caPEM()), "--host", "*.partner.example", "--client", s.file("client.pem", ours.pem, ours.key))
 	s.start()
 
 	type want struct{ state, seal, grade, by, host, reason string }
@@ -65,6 +71,7 @@ func TestMailGoesWhereDNSSECProves(t *testing.T) {
 		"expired.example":  {state: "deferred", reason: "dns_failure"},
 		"forged.example":   {state: "deferred", reason: "dns_failure"},
 		"plain.example":    {"waiting", "portal", "encrypted", "none", "mx.plain.example", "certificate_untrusted"},
+		"partner.example":  {"delivered", "tls", "authenticated", "pin", "mx.partner.example", ""},
 		"alias.example":    {"delivered", "tls", "authenticated", "dane-ee", "mx.alias.example", ""},
 		"out.example":      {"delivered", "tls", "authenticated", "dane-ee", "mx.out.example", ""},
 		"half.example":     {"delivered", "tls", "authenticated", "dane-ee", "mx2.half.example", ""},
@@ -91,6 +98,9 @@ func TestMailGoesWhereDNSSECProves(t *testing.T) {
 		if got.Seal != w.seal || got.Grade != w.grade || last.VerifiedBy != w.by || last.MX != w.host {
 			t.Errorf("%s: %s at %s, %+v", domain, got.Seal, got.Grade, last)
 		}
+		if (w.by == "pin") != (last.Client != "") {
+			t.Errorf("%s: showed %q", domain, last.Client)
+		}
 		if strings.HasPrefix(w.by, "dane") && !strings.HasPrefix(last.TLSA, map[string]string{"dane-ee": "3 1 1 ", "dane-ta": "2 1 1 "}[w.by]) {
 			t.Errorf("%s: proved by %q", domain, last.TLSA)
 		}
@@ -101,7 +111,28 @@ func TestMailGoesWhereDNSSECProves(t *testing.T) {
 			t.Errorf("%s: mail arrived: %v", domain, got)
 		}
 	}
+	if got := shown(t, folder); len(got) != 1 || got["pat@partner.example"] != "riverside-clinic" {
+		t.Errorf("Postfix was shown certificates for %q", got)
+	}
 	s.showsPosture(t)
+}
+
+// shown tells for whose mail Postfix was shown which certificate.
+func shown(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	files, _ := filepath.Glob(filepath.Join(folder, "*"))
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := regexp.MustCompile(`(?m)^X-Original-To: (.*)$`).FindSubmatch(text)
+		if cn := regexp.MustCompile(`Client CN "([^"]*)"`).FindSubmatch(text); cn != nil && to != nil {
+			out[string(to[1])] = string(cn[1])
+		}
+	}
+	return out
 }
 
 func (s *site) showsPosture(t *testing.T) {
@@ -120,7 +151,7 @@ func (s *site) showsPosture(t *testing.T) {
 // TestTheseNamesAreWhatTheySeem holds the DNS of the test itself to what it is
 // made to be.
 func TestTheseNamesAreWhatTheySeem(t *testing.T) {
-	certs := issue(t, "mx.ta.example", "mx.plain.example", "mx.unusable.example")
+	certs := issue(t, "mx.ta.example", "mx.plain.example", "mx.unusable.example", "mx.partner.example")
 	n := serve(t, zonesFor(2525, certs.leaf, certs.ca))
 	client := &dns.Client{Timeout: 5 * time.Second}
 	for name, want := range map[string]string{

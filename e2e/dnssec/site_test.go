@@ -87,6 +87,20 @@ func issue(t *testing.T, names ...string) chain {
 	return c
 }
 
+func (c chain) caPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.ca.Raw})
+}
+
+// file writes a file beside the configuration and gives its path.
+func (s *site) file(name string, parts ...[]byte) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, bytes.Join(parts, nil), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
 const postfixMain = `compatibility_level = 3.6
 queue_directory = %[1]s/queue
 data_directory = %[1]s/data
@@ -103,6 +117,8 @@ smtpd_relay_restrictions = reject_unauth_destination
 smtpd_tls_security_level = encrypt
 smtpd_tls_cert_file = %[1]s/mx.crt
 smtpd_tls_key_file = %[1]s/mx.key
+smtpd_tls_ask_ccert = yes
+smtpd_tls_received_header = yes
 virtual_mailbox_domains = static:all
 virtual_mailbox_base = %[1]s
 virtual_mailbox_maps = static:mail/
@@ -126,9 +142,9 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `
 
-// postfix receives mail for all domains. It gives a function that tells for
-// whom mail has arrived.
-func postfix(t *testing.T, addr string, port int, certs chain) (arrived func() map[string]bool) {
+// postfix receives mail for all domains. It gives the folder that mail is put
+// into, and a function that tells for whom mail has arrived.
+func postfix(t *testing.T, addr string, port int, certs chain) (folder string, arrived func() map[string]bool) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sealpost-postfix-")
 	if err != nil {
@@ -161,7 +177,7 @@ func postfix(t *testing.T, addr string, port int, certs chain) (arrived func() m
 		t.Fatalf("start Postfix: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { _ = exec.Command(program("postfix"), "-c", config, "stop").Run() })
-	return func() map[string]bool {
+	return filepath.Join(dir, "mail", "new"), func() map[string]bool {
 		out := map[string]bool{}
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
 		for _, m := range regexp.MustCompile(`to=<([^>]+)>.*status=sent`).FindAllSubmatch(log, -1) {
@@ -307,6 +323,7 @@ type delivery struct {
 			VerifiedBy string `json:"verified_by"`
 			TLSA       string `json:"tlsa"`
 			MX         string `json:"mx"`
+			Client     string `json:"client_certificate"`
 		}
 	}
 }

@@ -61,7 +61,7 @@ func start(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps))
 	return h
 }
 
-func prepare(t *testing.T, d *db.DB, n *fake.Internet, change func(*deliver.Deps)) *node {
+func prepare(t testing.TB, d *db.DB, n *fake.Internet, change func(*deliver.Deps)) *node {
 	t.Helper()
 	h := &node{House: submittest.New(t, d, clock.System{}, "clinic.test"), net: n}
 	known, err := posture.New(posture.Deps{DB: d, Clock: clock.System{}, AllowLoopback: true, Resolver: n.ResolverAddr, HTTPSPort: n.HTTPSPort,

@@ -219,7 +219,7 @@ func TestAMillionMessagesDoNotMatter(t *testing.T) {
 				least[size] = min(least[size], night(n))
 			}
 		}
-		if least[1] > 3*least[0]+20*time.Millisecond {
+		if least[1] > 3*least[0]+300*time.Millisecond {
 			t.Errorf("a night with nothing to do takes %v with 5,000 messages and %v with 100,000", least[0], least[1])
 		}
 		w.write(w.Org.ID, func(tx *db.Tx) error { _, err := tx.Exec("ANALYZE spool_messages"); return err })

@@ -6,7 +6,6 @@ import (
 	"github.com/sealpost/sealpost/internal/bounce/classify"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/mail"
-	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/spool"
 )
 
@@ -34,11 +33,11 @@ func (j *job) noticeFrom(ctx context.Context) (mail.Address, error) {
 // suppressed ends a delivery to an address that became suppressed since it was
 // accepted. It reports whether the delivery is done with.
 func (j *job) suppressed(ctx context.Context) (done bool) {
-	if j.w.e.Suppressed == nil {
+	d := j.work.Delivery
+	if j.w.e.Suppressed == nil || d.Journal { // an archive gets everything
 		return false
 	}
-	d := j.work.Delivery
-	reason, err := j.w.e.Suppressed(ctx, j.work.Org, d.Recipient, d.Plan.Purpose == policy.Marketing)
+	reason, err := j.w.e.Suppressed(ctx, j.work.Org, d.Recipient, j.work.Message.Lane.Stream() == spool.Bulk)
 	switch {
 	case err != nil:
 		j.deferFor(spool.ReasonTemporary, nil)
@@ -59,7 +58,7 @@ func explain(a *spool.Attempt) {
 // refused tells whoever keeps suppressions that a mailbox did not take a
 // delivery in the end.
 func (e *Engine) refused(tx *db.Tx, work spool.Work, o spool.Outcome) error {
-	if e.Refused == nil || work.Delivery == nil || o.Attempt == nil || o.Attempt.Class == "" || o.State != spool.Failed && o.State != spool.Expired {
+	if e.Refused == nil || work.Delivery == nil || work.Delivery.Journal || o.Attempt == nil || o.Attempt.Class == "" || o.State != spool.Failed && o.State != spool.Expired {
 		return nil
 	}
 	return e.Refused(tx, work.Delivery.Recipient, work.ID, classify.Class(o.Attempt.Class), o.Attempt.Hard)

@@ -164,7 +164,7 @@ func (n news) first(tx *db.Tx) (bool, error) {
 }
 
 func (n news) suppress(tx *db.Tx) error {
-	if !Counts(n.said.Class, n.said.Hard) {
+	if n.delivery.Journal || !Counts(n.said.Class, n.said.Hard) {
 		return nil
 	}
 	return n.d.Suppress.Bounced(tx, suppress.Bounce{Recipient: n.delivery.Recipient, Delivery: n.delivery.ID, Hard: n.said.Hard})

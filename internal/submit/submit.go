@@ -197,10 +197,11 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 		body.stop()
 		return nil, body.fault(err)
 	}
-	if _, err := asked(draft, &opened.Header); err != nil {
+	ask, err := asked(draft, &opened.Header)
+	if err != nil {
 		return nil, err
 	}
-	deliveries, err := d.decide(ctx, draft, org, opened, body, d.Clock.Now())
+	deliveries, err := d.decide(ctx, draft, ask, org, opened, body, d.Clock.Now())
 	if fault.Is(err, fault.Refused) { // the forecasts tell
 		err = nil
 	}
@@ -330,7 +331,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	if !draft.ExpiresAt.IsZero() {
 		m.ExpiresAt = draft.ExpiresAt
 	}
-	deliveries, err := d.decide(ctx, draft, org, opened, body, m.CreatedAt)
+	deliveries, err := d.decide(ctx, draft, m.Lane, org, opened, body, m.CreatedAt)
 	if err != nil {
 		return err
 	}
@@ -366,7 +367,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 }
 
 // decide makes one delivery per distinct recipient, and one for the archive.
-func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *mail.Submitted, body *inspected, now time.Time) ([]spool.Delivery, error) {
+func (d *Door) decide(ctx context.Context, draft Draft, ask spool.Lane, org *orgFacts, opened *mail.Submitted, body *inspected, now time.Time) ([]spool.Delivery, error) {
 	facts := policy.Facts{
 		Sender: draft.Sender, Purpose: draft.Purpose, DefaultPurpose: policy.Purpose(draft.Principal.DefaultPurpose),
 		Subject: opened.Subject, Headers: org.policy.Headers(opened.Header.Values), Size: body.size,
@@ -399,7 +400,7 @@ func (d *Door) decide(ctx context.Context, draft Draft, org *orgFacts, opened *m
 		}
 		all = append(all, dl)
 	}
-	if err := d.suppress(ctx, draft.Principal.Org, all); err != nil {
+	if err := d.suppress(ctx, draft.Principal.Org, ask, all); err != nil {
 		return nil, err
 	}
 	if refused == len(all) {

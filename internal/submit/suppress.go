@@ -11,7 +11,7 @@ import (
 
 // suppress ends deliveries to addresses that nothing is sent to. They are
 // accepted all the same: the sender sees which ones, and why.
-func (d *Door) suppress(ctx context.Context, org id.ID, all []spool.Delivery) error {
+func (d *Door) suppress(ctx context.Context, org id.ID, ask spool.Lane, all []spool.Delivery) error {
 	if d.Suppressed == nil {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (d *Door) suppress(ctx context.Context, org id.ID, all []spool.Delivery) er
 	for i, s := range found {
 		dl := &all[i]
 		reason := s.All
-		if reason == "" && dl.Plan.Purpose == policy.Marketing {
+		if reason == "" && (ask.Stream() == spool.Bulk || dl.Plan.Purpose == policy.Marketing) {
 			reason = s.Bulk
 		}
 		if reason != "" && dl.State != spool.Failed {

@@ -38,8 +38,8 @@ func TestSuppressedAddressesAreAcceptedAndNotSent(t *testing.T) {
 				return all, bad
 			}
 		})
-		accept := func(purpose policy.Purpose) (submit.Receipt, error) {
-			draft := submit.Draft{Principal: auth.Principal{Org: h.Org.ID, Scopes: auth.Scopes()}, Source: spool.FromAPI, Purpose: purpose,
+		accept := func(purpose policy.Purpose, stream spool.Stream) (submit.Receipt, error) {
+			draft := submit.Draft{Principal: auth.Principal{Org: h.Org.ID, Scopes: auth.Scopes()}, Source: spool.FromAPI, Purpose: purpose, Stream: stream,
 				Message: strings.NewReader("From: ada@clinic.example\r\n\r\nx\r\n")}
 			for _, local := range []string{"gone", "cross", "well"} {
 				a, err := mail.ParseAddress(local + "@example.org")
@@ -50,11 +50,17 @@ func TestSuppressedAddressesAreAcceptedAndNotSent(t *testing.T) {
 			}
 			return door.Accept(t.Context(), draft)
 		}
-		for purpose, want := range map[policy.Purpose][3]spool.State{
-			policy.Treatment: {spool.Suppressed, spool.Ready, spool.Ready},
-			policy.Marketing: {spool.Suppressed, spool.Suppressed, spool.Ready},
+		for _, tc := range []struct {
+			purpose policy.Purpose
+			stream  spool.Stream
+			want    [3]spool.State
+		}{
+			{policy.Treatment, "", [3]spool.State{spool.Suppressed, spool.Ready, spool.Ready}},
+			{policy.Marketing, "", [3]spool.State{spool.Suppressed, spool.Suppressed, spool.Ready}},
+			{policy.Treatment, spool.Bulk, [3]spool.State{spool.Suppressed, spool.Suppressed, spool.Ready}},
 		} {
-			r, err := accept(purpose)
+			purpose, want := tc.purpose, tc.want
+			r, err := accept(purpose, tc.stream)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +80,7 @@ func TestSuppressedAddressesAreAcceptedAndNotSent(t *testing.T) {
 			}
 		}
 		bad = errors.New("the list cannot be read")
-		if _, err := accept(policy.Treatment); !errors.Is(err, bad) {
+		if _, err := accept(policy.Treatment, ""); !errors.Is(err, bad) {
 			t.Errorf("with a list that cannot be read: %v", err)
 		}
 	})

@@ -251,6 +251,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "pickup.purge", Every: time.Hour, Do: s.pickup.Purge},
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
+		{Name: "inbound.tidy", Every: 24 * time.Hour, Do: s.inbound.Tidy},
 		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
 		{Name: "partner.expiring", Every: time.Hour, Do: s.Partners.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},

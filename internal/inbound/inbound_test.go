@@ -206,6 +206,21 @@ func TestWhereABounceChangesNothing(t *testing.T) {
 		if s := inboundtest.State(t, w.House, it); s != spool.Delivered {
 			t.Errorf("a delay made it %s", s)
 		}
+		heard := func() (n int) {
+			if err := w.DB.Read(ctx, w.Org.ID, func(tx *db.Tx) error { return tx.Row("SELECT count(*) FROM inbound_heard").Scan(&n) }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		before := heard()
+		w.clock.Advance(59 * 24 * time.Hour)
+		if err := w.door.Tidy(ctx); err != nil || before == 0 || heard() != before {
+			t.Errorf("too early: %d of %d left, %v", heard(), before, err)
+		}
+		w.clock.Advance(2 * 24 * time.Hour)
+		if err := w.door.Tidy(ctx); err != nil || heard() != 0 {
+			t.Errorf("%d left, %v", heard(), err)
+		}
 	})
 }
 

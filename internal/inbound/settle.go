@@ -163,6 +163,14 @@ func (n news) first(tx *db.Tx) (bool, error) {
 	return rows == 1, err
 }
 
+// Tidy deletes what is too long ago to be heard again.
+func (d *Door) Tidy(ctx context.Context) error {
+	return d.DB.Write(ctx, db.System, func(tx *db.Tx) error {
+		_, err := tx.Exec("DELETE FROM inbound_heard WHERE at <= ?", clock.Micros(d.Clock.Now().Add(-2*lateAfter)))
+		return err
+	})
+}
+
 func (n news) suppress(tx *db.Tx) error {
 	if n.delivery.Journal || !Counts(n.said.Class, n.said.Hard) {
 		return nil

@@ -20,6 +20,7 @@ CREATE TABLE inbound_heard (
     at          BIGINT NOT NULL,
     PRIMARY KEY (delivery_id, kind)
 ) CLUSTERED;
+CREATE INDEX inbound_heard_age ON inbound_heard (at);
 
 -- Addresses that an organization does not send to. An organization without a
 -- row in suppress_orgs has none and had none. sealed holds the address and a

@@ -103,13 +103,18 @@ func (n *Internet) SetMX(name string, mxs ...MX) {
 	n.zone.set(name, dns.TypeMX, rrs)
 }
 
-// SetA replaces the A records of name; with none it removes them.
+// SetA replaces the A and AAAA records of name; with none it removes them.
 func (n *Internet) SetA(name string, addrs ...netip.Addr) {
-	var rrs []dns.RR
+	var four, six []dns.RR
 	for _, a := range addrs {
-		rrs = append(rrs, &dns.A{Hdr: n.zone.header(name, dns.TypeA), A: net.IP(a.AsSlice())})
+		if a.Is4() {
+			four = append(four, &dns.A{Hdr: n.zone.header(name, dns.TypeA), A: net.IP(a.AsSlice())})
+			continue
+		}
+		six = append(six, &dns.AAAA{Hdr: n.zone.header(name, dns.TypeAAAA), AAAA: net.IP(a.AsSlice())})
 	}
-	n.zone.set(name, dns.TypeA, rrs)
+	n.zone.set(name, dns.TypeA, four)
+	n.zone.set(name, dns.TypeAAAA, six)
 }
 
 // SetPTR makes name the name of an address; an empty name removes it.

@@ -32,6 +32,7 @@ type STS struct {
 	ID     string
 	Policy string // lines may end in LF; they are served with CRLF
 	Fault  STSFault
+	Serve  http.HandlerFunc // in place of the policy; nil: none
 }
 
 // STSPolicy writes a policy of RFC 8461 section 3.2.
@@ -114,6 +115,9 @@ func (s *stsHosts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	const place = "/.well-known/mta-sts.txt"
 	switch {
+	case h.Serve != nil && r.URL.Path == place:
+		h.Serve(w, r)
+		return
 	case r.URL.Path != place && r.URL.Path != "/moved.txt", h.Fault == STSMissing:
 		http.NotFound(w, r)
 		return

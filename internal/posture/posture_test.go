@@ -358,6 +358,58 @@ func TestOwnNetworkIsNotAsked(t *testing.T) {
 	}
 }
 
+// TestHostsThatAreNowhere: a domain can name any address for its host. Those
+// that can only be this machine, or none, are not connected to.
+func TestHostsThatAreNowhere(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	var err error
+	if w.Service, err = New(Deps{DB: w.db, Clock: w.clock, Resolver: w.net.ResolverAddr, HTTPSPort: w.net.HTTPSPort, RootCAs: w.net.CAPool()}); err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range []string{"127.0.0.1", "127.255.0.9", "0.0.0.0", "255.255.255.255", "224.0.0.1", "169.254.169.254",
+		"::", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:169.254.169.254", "fe80::1", "ff02::1"} {
+		domain := fmt.Sprintf("nowhere-%d.example", i)
+		w.net.SetMX(domain, fake.MX{Preference: 10, Host: "mx." + domain})
+		w.net.SetA("mx."+domain, netip.MustParseAddr(a))
+		if p := w.refresh(t, domain); hostsOf(p) != "mx."+domain+" without address" {
+			t.Errorf("%s: %s", a, p)
+		}
+	}
+	w.net.SetMX("inside.example", fake.MX{Preference: 10, Host: "mx.inside.example"})
+	w.net.SetA("mx.inside.example", netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd00::1"))
+	if p := w.refresh(t, "inside.example"); len(p.MX) != 1 || fmt.Sprint(p.MX[0].Addrs) != "[10.1.2.3 fd00::1]" {
+		t.Errorf("a host in the own network: %s", p)
+	}
+}
+
+// TestAliasesOfHosts: chains of aliases lead to hosts, and those that lead
+// nowhere, or back, are a failure to look again later: never a no.
+func TestAliasesOfHosts(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	at := netip.MustParseAddr("127.23.0.1")
+	for _, pair := range [][2]string{{"alias-1.example", "alias-2.example"}, {"alias-2.example", "alias-3.example"}, {"alias-3.example", "real.example"},
+		{"loop-1.example", "loop-2.example"}, {"loop-2.example", "loop-1.example"}, {"self.example", "self.example"}} {
+		w.net.SetCNAME(pair[0], pair[1])
+	}
+	w.net.SetA("real.example", at)
+	for domain, hosts := range map[string][]string{"chain.example": {"alias-1.example"}, "half.example": {"loop-1.example", "real.example"}} {
+		var mxs []fake.MX
+		for i, h := range hosts {
+			mxs = append(mxs, fake.MX{Preference: uint16(i), Host: h})
+		}
+		w.net.SetMX(domain, mxs...)
+		if p := w.refresh(t, domain); len(p.MX) != len(hosts) || len(p.MX[len(hosts)-1].Addrs) != 1 || p.Missing || p.NullMX {
+			t.Errorf("%s", p)
+		}
+	}
+	w.net.SetMX("lost.example", fake.MX{Preference: 10, Host: "loop-1.example"})
+	for _, domain := range []string{"lost.example", "loop-1.example", "self.example"} {
+		if p, err := w.Refresh(t.Context(), domain); err == nil {
+			t.Errorf("%s: %s", domain, p)
+		}
+	}
+}
+
 func TestPostureAsJSON(t *testing.T) {
 	w := start(t, dbtest.SQLite(t))
 	p := w.refresh(t, "requiretls.example")

@@ -1,6 +1,11 @@
 package posture
 
 import (
+	"compress/gzip"
+	"io"
+	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +43,114 @@ func TestPolicies(t *testing.T) {
 		}
 		if hostsOf(p) == "" {
 			t.Errorf("%s has no mail hosts", tc.domain)
+		}
+	}
+}
+
+// TestTwoPoliciesAreTheFirst: what is repeated is not heard, but for more mail
+// hosts (RFC 8461 section 3.2).
+func TestTwoPoliciesAreTheFirst(t *testing.T) {
+	one, two := fake.STSPolicy("enforce", time.Hour, "mx.a.example"), fake.STSPolicy("none", 2*time.Hour, "mx.b.example")
+	p, err := parsePolicy(one + two)
+	if err != nil || p.mode != modeEnforce || p.maxAge != 3600 || strings.Join(p.mx, " ") != "mx.a.example mx.b.example" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestHostilePolicyHosts: whatever a policy host does, the policy that is held
+// stays in force, and it takes little time and memory.
+func TestHostilePolicyHosts(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	const domain, host = "sts-enforce.example", "mx.sts-enforce.example"
+	none := fake.STSPolicy("none", time.Hour)
+	w.refresh(t, domain)
+	head := func(w http.ResponseWriter, kind string) { w.Header().Set("Content-Type", kind) }
+	for i, tc := range []struct {
+		what, word string
+		serve      http.HandlerFunc
+	}{
+		{"10 MB in pieces", STSTooLarge, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/plain")
+			piece := []byte(strings.Repeat("x-filler: x\n", 1<<10))
+			for range 10 << 20 / len(piece) {
+				if _, err := w.Write(piece); err != nil {
+					return
+				}
+			}
+		}},
+		{"a bomb", STSSyntax, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/plain")
+			w.Header().Set("Content-Encoding", "gzip")
+			z, zeros := gzip.NewWriter(w), make([]byte, 1<<20)
+			for range 40 { // forty megabytes in less than 64 KiB
+				_, _ = z.Write(zeros)
+			}
+			_ = z.Close()
+		}},
+		{"compressed though nobody asked", STSSyntax, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "" {
+				t.Error("something compressed is asked for")
+			}
+			head(w, "text/plain")
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = io.WriteString(z, none)
+			_ = z.Close()
+		}},
+		{"trickles", STSTimeout, func(w http.ResponseWriter, r *http.Request) {
+			head(w, "text/plain")
+			for i := 0; r.Context().Err() == nil; i++ {
+				_, _ = io.WriteString(w, none[i%len(none):i%len(none)+1])
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(5 * time.Millisecond)
+			}
+		}},
+		{"HTML", STSType, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/html; charset=utf-8")
+			_, _ = io.WriteString(w, none)
+		}},
+		{"two types", STSType, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/html, text/plain")
+			_, _ = io.WriteString(w, none)
+		}},
+		{"no type", STSType, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = nil
+			_, _ = io.WriteString(w, none)
+		}},
+		{"moved for now", STSStatus, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://mta-sts."+domain+"/moved.txt", http.StatusTemporaryRedirect)
+		}},
+		{"a part", STSStatus, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/plain")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, none)
+		}},
+		{"cut off", STSConnect, func(w http.ResponseWriter, _ *http.Request) {
+			head(w, "text/plain")
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, none)
+		}},
+		{"nothing", STSSyntax, func(w http.ResponseWriter, _ *http.Request) { head(w, "text/plain") }},
+	} {
+		if err := w.net.PutSTS(domain, fake.STS{ID: strconv.Itoa(i + 2), Serve: tc.serve}); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.Advance(6 * time.Minute)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began, fetches := time.Now(), w.net.STSFetches(domain)
+		p := w.refresh(t, domain)
+		runtime.ReadMemStats(&after)
+		b := p.STSFor(host)
+		if !b.Enforce || !b.Match || b.ID != "20260101" || p.STS.LastError != tc.word {
+			t.Errorf("%s: %s", tc.what, p)
+		}
+		if n := w.net.STSFetches(domain) - fetches; n != 1 {
+			t.Errorf("%s: %d fetches", tc.what, n)
+		}
+		// The host itself, which is of this process, pours and packs.
+		if took, used := time.Since(began), after.TotalAlloc-before.TotalAlloc; took > 2*time.Second || used > 16<<20 {
+			t.Errorf("%s took %s and %d octets", tc.what, took, used)
 		}
 	}
 }
@@ -133,6 +246,9 @@ func TestParsePolicy(t *testing.T) {
 		good + "mode: none\r\nfuture_field: anything\r\n\r\n",
 		"max_age:0\nversion:STSv1\nmode:none",
 		strings.Replace(good, "86400", "31557600", 1),
+		strings.ReplaceAll(good, "\r\n", "\r\r\n"),
+		strings.ReplaceAll(good, "\r\n", "\n\n"),
+		strings.Replace(good, "\r\n", "\n", 2),
 	} {
 		if _, err := parsePolicy(ok); err != nil {
 			t.Errorf("%q: %v", ok, err)
@@ -144,6 +260,9 @@ func TestParsePolicy(t *testing.T) {
 		strings.Replace(good, "86400", "31557601", 1), strings.Replace(good, "86400", "-1", 1),
 		strings.Replace(good, "86400", "+1", 1), strings.Replace(good, "86400", "", 1), strings.Replace(good, "86400", "1e3", 1),
 		strings.Replace(good, "enforce", "Enforce", 1), strings.Replace(good, "MX.", "*.*.", 1), strings.Replace(good, "MX.", "m x.", 1),
+		strings.ReplaceAll(good, "\r\n", "\r"), strings.ReplaceAll(good, "\r\n", "\n\r"), strings.ReplaceAll(good, "\r\n", "\v"),
+		strings.ReplaceAll(good, "\r\n", "\u2028"), strings.ReplaceAll(good, "\r\n", " "), "\ufeff" + good, "\r" + good, " " + good,
+		strings.Replace(good, "STSv1", "STSv1\rmode: none", 1), strings.Replace(good, "MX.Example.com", "mx.example.com\rmx: evil.example", 1),
 		strings.Replace(good, "MX.Example.com", "192.0.2.1", 1), good + "no colon\n", good + "bad key: x\n", good + "\x00: x\n",
 		good + strings.Repeat("mx: a.example\n", maxMX), good + strings.Repeat(" \n", maxPolicy),
 	} {

@@ -6,6 +6,8 @@
 //     is Secure when its resolver says that it validated it (RFC 6840 section
 //     5.7) and the installation's configuration says that this resolver, and
 //     the way to it, are to be believed.
+//   - An answer is one to the question that was put, and whole; what else comes is
+//     not heard (RFC 5452 section 9.1).
 //   - A resolver that fails is not an answer: it is an error, and Missing is
 //     said only where a resolver said so.
 //   - Answers are bounded: aliases, addresses and the time that is waited.
@@ -146,7 +148,7 @@ func (r *Resolver) exchange(ctx context.Context, q *dns.Msg, server string) (*dn
 			}
 			return nil, fmt.Errorf("%w: %w", ErrFailed, err)
 		}
-		if resp.Truncated && network == "udp" {
+		if resp.Truncated { // and what is cut short over TCP is so for good
 			continue
 		}
 		if resp.Rcode != dns.RcodeSuccess && resp.Rcode != dns.RcodeNameError {
@@ -166,17 +168,72 @@ func (r *Resolver) once(ctx context.Context, q *dns.Msg, network, server string)
 	}
 	conn := &dns.Conn{Conn: raw, UDPSize: 1232}
 	defer conn.Close() // a socket for one question
+	until, _ := ctx.Deadline()
+	if err := conn.SetDeadline(until); err != nil {
+		return nil, err
+	}
 	m := q.Copy()
 	m.Id = dns.Id()
-	client := &dns.Client{Net: network, Timeout: r.timeout, UDPSize: 1232}
-	resp, _, err := client.ExchangeWithConnContext(ctx, m, conn)
+	if err := conn.WriteMsg(m); err != nil {
+		return nil, err
+	}
+	for {
+		resp, err := read(conn, m)
+		if !errors.Is(err, errOther) || network == "tcp" {
+			return resp, err
+		}
+		// Anybody can have sent it; the answer may still come.
+	}
+}
+
+var (
+	errOther     = errors.New("an answer to another question")
+	errMalformed = errors.New("an answer that is not whole")
+)
+
+// read takes one message and holds it against the question (RFC 5452 section
+// 9.1). A question that comes back, which some devices do, is no answer; it
+// would say that nothing exists, and with the AD bit that was asked with.
+func read(conn *dns.Conn, q *dns.Msg) (*dns.Msg, error) {
+	var head dns.Header
+	p, err := conn.ReadMsgHeader(&head)
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.Question) != 1 || !strings.EqualFold(resp.Question[0].Name, m.Question[0].Name) || resp.Question[0].Qtype != m.Question[0].Qtype {
-		return nil, errors.New("an answer to another question")
+	if head.Id != q.Id {
+		return nil, errOther
+	}
+	resp := new(dns.Msg)
+	if err := resp.Unpack(p); err != nil {
+		return nil, err
+	}
+	switch {
+	case !resp.Response, resp.Opcode != q.Opcode:
+		return nil, errOther
+	case len(resp.Question) != 1:
+		return nil, errMalformed
+	case !strings.EqualFold(resp.Question[0].Name, q.Question[0].Name), resp.Question[0].Qtype != q.Question[0].Qtype, resp.Question[0].Qclass != q.Question[0].Qclass:
+		return nil, errOther
+	case !resp.Truncated && !whole(head, resp):
+		return nil, errMalformed
 	}
 	return resp, nil
+}
+
+// whole reports whether all records are there that the header counts, and all
+// of them say something: the library takes what is cut off between two for all
+// there is, and an empty MX record would say that a domain takes no mail.
+func whole(head dns.Header, resp *dns.Msg) bool {
+	if len(resp.Answer) != int(head.Ancount) || len(resp.Ns) != int(head.Nscount) || len(resp.Extra) != int(head.Arcount) {
+		return false
+	}
+	for _, rr := range resp.Answer {
+		mx, ok := rr.(*dns.MX)
+		if rr.Header().Rdlength == 0 || ok && mx.Mx == "" { // the root would be "."
+			return false
+		}
+	}
+	return true
 }
 
 // digest follows the aliases within an answer.

@@ -19,6 +19,7 @@ type domainCmd struct {
 	Verify     domainVerifyCmd     `cmd:"" help:"Look for the DNS record that proves a domain."`
 	Remove     domainRemoveCmd     `cmd:"" help:"Take a domain from the organization."`
 	ReturnPath domainReturnPathCmd `cmd:"" name:"return-path" help:"Let bounces of a domain's mail come back to this system."`
+	Route      domainRouteCmd      `cmd:"" help:"Let mail for members of a domain come in here, and say where it goes on to."`
 	Posture    domainPostureCmd    `cmd:"" help:"Show what a recipient's domain can do."`
 	Check      domainCheckCmd      `cmd:"" help:"Compare what the DNS says of sender domains with what it has to say."`
 	MTASTS     domainMTASTSCmd     `cmd:"" name:"mta-sts" help:"Serve an MTA-STS policy for a domain whose mail comes in here."`

@@ -72,6 +72,8 @@ type Core struct {
 
 	Suppress    *suppress.Service
 	ReturnPaths *inbound.Paths
+	Routes      *inbound.Routes
+	names       *inbound.Names
 
 	DMARC       *dmarc.Reports
 	TLSReports  *tlsrpt.Received
@@ -165,6 +167,7 @@ func (c *Core) open(ctx context.Context) error {
 	c.Partners = partner.New(partner.Deps{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Log: c.Log})
 	c.openPools()
 	c.openReturns()
+	c.openRoutes()
 	c.openReports()
 	return nil
 }

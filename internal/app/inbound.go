@@ -48,9 +48,15 @@ func (c *Core) sources() (all []netip.Addr) {
 // bring: a large provider returns much from few.
 const messagesOfStranger = 600
 
-func (s *Server) wireInbound() {
+func (s *Server) wireInbound() error {
+	relay, err := s.members()
+	if err != nil {
+		return err
+	}
 	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Paths: s.ReturnPaths,
-		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport})
+		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport,
+		Relay: relay})
+	return nil
 }
 
 // suppressionReasons are the words of the spool for those of suppress.

@@ -36,17 +36,17 @@ type Server struct {
 	*Core
 	Addrs Addrs
 
-	door   *submit.Door
-	engine *deliver.Engine // nil without the role
-	pickup *pickup.Pickup
-	smtp   *smtpin.Server
-	jobs   *job.Runner
-	certs  *certificate
-	https  []*http.Server
-	lock   *folderLock
-	names  orgNames
-	tracer tracing
-	ready  atomic.Bool
+	door     *submit.Door
+	engine   *deliver.Engine // nil without the role
+	pickup   *pickup.Pickup
+	smtp     *smtpin.Server
+	jobs     *job.Runner
+	certs    *certificate
+	https    []*http.Server
+	lock     *folderLock
+	orgNames orgNames
+	tracer   tracing
+	ready    atomic.Bool
 
 	inbound *inbound.Door
 
@@ -58,7 +58,7 @@ type Server struct {
 // NewServer wires a node. Start sets it going.
 func NewServer(c *Core) *Server {
 	s := &Server{Core: c}
-	s.names.find = c.Accounts.Org
+	s.orgNames.find = c.Accounts.Org
 	return s
 }
 
@@ -87,7 +87,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.startReports(ctx)
 	s.wireDelivery()
 	s.wireDoor()
-	s.wireInbound()
+	if err := s.wireInbound(); err != nil {
+		return err
+	}
 	if s.engine != nil {
 		if err := s.engine.Start(ctx); err != nil {
 			return fmt.Errorf("start delivery: %w", err)
@@ -179,7 +181,8 @@ func (s *Server) wireDelivery() {
 		ReturnPath: s.ReturnPaths.Address, Suppressed: s.suppressedNow, Refused: s.refused,
 		Partner: s.Partners.Terms, TLSResult: s.countSession,
 		Shape: s.site, Source: s.Pools.Source, Told: s.Pools.Heard,
-		OrgName: s.names.get,
+		Route:   s.routeOf,
+		OrgName: s.orgNames.get,
 		Link:    s.pickup.EnsureLink,
 	})
 }
@@ -202,6 +205,7 @@ func (s *Server) wireDoor() {
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
 		Journal:    s.Retention.Journal,
 		Suppressed: s.suppressed,
+		Routed:     s.routed, Sent: s.sent,
 		Reserve: func(items []spool.Item) id.ID {
 			if s.engine == nil {
 				return id.ID{}
@@ -252,6 +256,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "keyring.tidy", Every: time.Hour, Do: s.Keyring.Tidy},
 		{Name: "identity.expiring", Every: time.Hour, Do: s.Identities.WarnExpiring},
 		{Name: "inbound.tidy", Every: 24 * time.Hour, Do: s.inbound.Tidy},
+		{Name: "inbound.names", Every: 24 * time.Hour, Do: s.Core.names.Tidy},
 		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
 		{Name: "partner.expiring", Every: time.Hour, Do: s.Partners.WarnExpiring},
 		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},

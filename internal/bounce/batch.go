@@ -94,6 +94,9 @@ func (b *batch) answer(kind string, e ledger.Event) (*spool.Notice, error) {
 	if m.SendAt.After(began) {
 		began = m.SendAt
 	}
+	if kind == spool.KindDelay && m.Source == spool.FromOutside {
+		return nil, nil
+	}
 	if kind == spool.KindDelay && (e.At.Sub(began) < b.w.DelayAfter || !b.now.Before(m.ExpiresAt)) {
 		return nil, nil
 	}
@@ -139,7 +142,8 @@ func (b *batch) message(message id.ID) (*spool.Message, error) {
 		return nil, err
 	}
 	b.lastID, b.last = message, nil
-	if err == nil && (m.Source == spool.FromSMTP || m.Source == spool.FromRelay) && !m.Envelope.Sender.IsZero() {
+	bySMTP := m.Source == spool.FromSMTP || m.Source == spool.FromRelay || m.Source == spool.FromOutside && m.Envelope.Proved
+	if err == nil && bySMTP && !m.Envelope.Sender.IsZero() {
 		m.Header, m.Details = nil, spool.Details{} // nothing of them is wanted here
 		b.last = &m
 	}

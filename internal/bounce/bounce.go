@@ -12,7 +12,9 @@
 //     one dies.
 //   - Only mail that came in by SMTP, from a sender that is not null, is
 //     answered (RFC 5321 section 6.1); the answer itself has the null sender,
-//     so nothing can bounce in a circle.
+//     so nothing can bounce in a circle. Of mail from outside only a failure is
+//     told, and only to a sender whose domain vouched for it: others may never
+//     have heard of the message.
 //   - A notice names the recipient, what happened and our ids. It holds no
 //     content, no subject, no header field of the message, and of what a peer
 //     replied only the numbers: peers quote addresses and content.

@@ -32,6 +32,8 @@ var wordings = map[string]wording{
 		"Ask your mail administrator whether the recipient's organization has changed its certificate."},
 	spool.ReasonPolicyRefused: {"5.7.1", false,
 		"Your organization's policy does not allow this message to be sent to this recipient.", sayAdmin},
+	spool.ReasonNoRoute: {"5.4.4", false, // RFC 3463: unable to route
+		"This mail system does not take mail for the recipient's domain any more.", sayAddress},
 	spool.ReasonRejected: {"5.0.0", true,
 		"The recipient's mail system refused the message for good.", sayAddress},
 	spool.ReasonUserUnknown: {"5.1.1", true,

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -55,6 +54,7 @@ func (l *loader) check() {
 	}
 	l.checkListeners()
 	l.checkSources()
+	l.checkInbound()
 	l.checkPools()
 	l.checkReports()
 	l.checkRest()
@@ -131,35 +131,6 @@ func (l *loader) checkCertificate(http bool) {
 		l.wrong("tls.key_file", "is required beside tls.cert_file")
 	case c.TLS.CertFile == "" && needs != "":
 		l.wrong("tls.cert_file", "is required, with tls.key_file, because "+needs+" speaks TLS")
-	}
-}
-
-func (l *loader) checkSources() {
-	c := l.config
-	type owned struct {
-		network netip.Prefix
-		org     string
-	}
-	var all []owned
-	for i, s := range c.Relay.Source {
-		key := fmt.Sprintf("relay.source[%d]", i)
-		if !slugForm.MatchString(s.Org) {
-			l.at(key, ".org", "must be the short name of an organization: small letters, digits and -")
-		}
-		if len(s.Networks) == 0 {
-			l.at(key, ".networks", "must name at least one network")
-		}
-		for _, network := range s.Networks {
-			if network.Bits() == 0 {
-				l.at(key, ".networks", "must not be the whole internet: everybody could relay")
-			}
-			for _, other := range all {
-				if other.org != s.Org && other.network.Overlaps(network) {
-					l.at(key, ".networks", "overlaps with a network of another organization")
-				}
-			}
-			all = append(all, owned{network, s.Org})
-		}
 	}
 }
 

@@ -17,7 +17,6 @@
 package config
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -39,6 +38,7 @@ type Config struct {
 	TLS      TLS      `toml:"tls" doc:"Certificate of the listeners. The files are read again when they change and on SIGHUP."`
 	Listen   Listen   `toml:"listen" doc:"Addresses to listen on, as host:port or :port. An empty text turns a listener off."`
 	Relay    Relay    `toml:"relay" doc:"Who may hand in mail without a password through listen.relay."`
+	Inbound  Inbound  `toml:"inbound" doc:"How mail for members is looked at that comes in through listen.relay for a domain with a route. See docs/mail-suites.md."`
 	Limits   Limits   `toml:"limits" doc:"What is accepted."`
 	Network  Network  `toml:"network" doc:"How the outside is reached. Leave it alone except for tests and unusual networks."`
 	Delivery Delivery `toml:"delivery" doc:"How mail leaves."`
@@ -85,19 +85,8 @@ type Listen struct {
 	HTTPTLS     bool   `toml:"http_tls" default:"true" doc:"Whether listen.http speaks TLS. Only on loopback, behind a proxy on the same machine, can it be false."`
 	Submission  string `toml:"submission" default:":587" doc:"Mail from mail clients; STARTTLS and a password are required."`
 	Submissions string `toml:"submissions" default:":465" doc:"Mail from mail clients; TLS from the first byte, and a password."`
-	Relay       string `toml:"relay" example:":25" doc:"Mail from the networks of [[relay.source]], without a password, and from all others bounces and reports to return paths. Needs a certificate except on loopback."`
+	Relay       string `toml:"relay" example:":25" doc:"Mail from the networks of [[relay.source]], without a password, and from all others what comes in: bounces, reports, and mail for members of domains with a route. Needs a certificate except on loopback."`
 	Metrics     string `toml:"metrics" default:"127.0.0.1:9090" doc:"Health and metrics, in clear and for everybody who can reach it."`
-}
-
-// Relay is the section of that name.
-type Relay struct {
-	Source []RelaySource `toml:"source" doc:"Source networks of one organization. The sender must be in one of its verified domains."`
-}
-
-// RelaySource ties networks to an organization.
-type RelaySource struct {
-	Networks []netip.Prefix `toml:"networks" example:"10.20.0.0/16,2001:db8:20::/48" doc:"Networks whose hosts may relay."`
-	Org      string         `toml:"org" example:"clinic" doc:"Short name of the organization the mail belongs to."`
 }
 
 // Limits is the section of that name.

@@ -91,7 +91,7 @@ func TestShowReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := load(t, c.Show())
-	if err != nil || !reflect.DeepEqual(c, again) {
+	if err != nil || c.Show() != again.Show() { // which has every value, and no difference between none and an empty list
 		t.Errorf("%v\n%s", err, c.Show())
 	}
 }

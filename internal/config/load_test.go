@@ -217,16 +217,28 @@ func TestMistakes(t *testing.T) {
 		"listen.http = \":0443\"":                                "listen.http: must be host:port or :port, or empty to turn it off",
 		"listen.submissions = \":587\"":                          "listen.submissions: is the same as listen.submission",
 		"listen.http_tls = \"no\"":                               "listen.http_tls: must be true or false",
-		"relay.source = [{org = \"a\"}]":                         "relay.source[0].networks: must name at least one network",
+		"relay.source = [{org = \"a\"}]":                         "relay.source[0].networks: must name at least one network, or certificate_names a name",
 		"relay.source = [{networks=[\"10.0.0.0/8\"]}]":           "relay.source[0].org: must be the short name of an organization: small letters, digits and -",
 		"relay.source = [{org=\"a\",networks=[\"10.1.0.0/8\"]}]": "relay.source[0].networks: has a network with bits set behind its length; write 10.20.0.0/16, not 10.20.3.4/16",
 		"relay.source = [{org=\"a\",networks=[\"0.0.0.0/0\"]}]":  "relay.source[0].networks: must not be the whole internet: everybody could relay",
 		"relay.source = [{org=\"a\",networks=[\"10.0.0.0\"]}]":   "relay.source[0].networks: must be networks such as 10.20.0.0/16",
-		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"]},{org=\"b\",networks=[\"10.2.0.0/16\"]}]": "relay.source[1].networks: overlaps with a network of another organization",
-		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"],network=\"x\"}]":                          "relay.source[0].network: this key is not known; did you mean relay.source[0].networks?",
-		"relay.sources = []":    "relay.sources: this key is not known; did you mean relay.source?",
-		"relay.source = 1":      "relay.source: this is a list of tables; write [[relay.source]]",
-		"data_dir = \"/a\\nb\"": "data_dir: must not contain control characters",
+		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"]},{org=\"b\",networks=[\"10.2.0.0/16\"]}]":                    "relay.source[1].networks: overlaps with a network of another organization",
+		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"],network=\"x\"}]":                                             "relay.source[0].network: this key is not known; did you mean relay.source[0].networks?",
+		"relay.source = [{org=\"a\",networks=[\"40.107.3.0/24\"]}]":                                                        "relay.source[0].tenant_header: is required, because everybody who uses Microsoft 365 comes from there and under that name",
+		"relay.source = [{org=\"a\",networks=[\"209.85.128.0/17\"]}]":                                                      "relay.source[0].tenant_header: is required, because everybody who uses Google comes from there and under that name",
+		"relay.source = [{org=\"a\",certificate_names=[\"mail.protection.outlook.com\"]}]":                                 "relay.source[0].tenant_header: is required, because everybody who uses mail.protection.outlook.com comes from there and under that name",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx\"]}]":                                                          "relay.source[0].certificate_names: must be names of hosts such as mail.protection.outlook.com",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"a b\"}]":                        "relay.source[0].tenant_header: must be the name of a header field such as X-Sealpost-Tenant",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_value=\"0123456789abcdef\"}]":            "relay.source[0].tenant_header: is required beside tenant_value",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"X-T\",tenant_value=\"short\"}]": "relay.source[0].tenant_value: must have at least 16 characters: who guesses it can send in the organization's name",
+		"inbound.rspamd = \"http://mail.example.org:11333\"":                                                               "inbound.rspamd: must be https, except on loopback: mail would cross the network in clear",
+		"inbound.rspamd = \"127.0.0.1:11333\"":                                                                             "inbound.rspamd: must be a URL such as http://127.0.0.1:11333",
+		"inbound.clamav = \"tcp://192.0.2.1:3310\"":                                                                        "inbound.clamav: must be on loopback or a socket: mail would cross the network in clear",
+		"inbound.clamav = \"tcp://127.0.0.1\"":                                                                             "inbound.clamav: must be a URL such as unix:///run/clamav/clamd.ctl or tcp://127.0.0.1:3310",
+		"inbound.lookalike = \"drop\"":                                                                                     "inbound.lookalike: must be of: mark, reject",
+		"relay.sources = []":                                                                                               "relay.sources: this key is not known; did you mean relay.source?",
+		"relay.source = 1":                                                                                                 "relay.source: this is a list of tables; write [[relay.source]]",
+		"data_dir = \"/a\\nb\"":                                                                                            "data_dir: must not contain control characters",
 	} {
 		_, err := load(t, text+minimal)
 		if got := lines(err); strings.TrimPrefix(got, "line 1: ") != want {
@@ -287,8 +299,8 @@ org = "lab"
 		t.Fatal(err)
 	}
 	want := []RelaySource{
-		{[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, "clinic"},
-		{[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.128/25")}, "lab"},
+		{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}, Org: "clinic"},
+		{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.128/25")}, Org: "lab"},
 	}
 	if !reflect.DeepEqual(c.Relay.Source, want) {
 		t.Errorf("%+v", c.Relay.Source)
@@ -297,7 +309,7 @@ org = "lab"
 
 func TestLinesOfTablesInAnArray(t *testing.T) {
 	_, err := load(t, minimal+"[[relay.source]]\nnetworks = [\"10.0.0.0/8\"]\norg = \"clinic\"\n\n[[relay.source]]\norg = \"A\"\norgg = 1\n")
-	want := "line 10: relay.source[1].networks: must name at least one network\n" +
+	want := "line 10: relay.source[1].networks: must name at least one network, or certificate_names a name\n" +
 		"line 11: relay.source[1].org: must be the short name of an organization: small letters, digits and -\n" +
 		"line 12: relay.source[1].orgg: this key is not known; did you mean relay.source[1].org?"
 	if lines(err) != want {
@@ -322,7 +334,7 @@ func TestComplete(t *testing.T) {
 	c := Default()
 	c.DataDir, c.PublicURL = "/tmp/x", "http://127.0.0.1:0"
 	c.Listen = Listen{HTTP: "127.0.0.1:0", Metrics: "127.0.0.1:0", Relay: "127.0.0.1:0"}
-	c.Relay.Source = []RelaySource{{[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "demo"}}
+	c.Relay.Source = []RelaySource{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Org: "demo"}}
 	if err := c.Complete(); err != nil || c.Hostname != "127.0.0.1" || c.Keys.Dir != "/tmp/x/keys" {
 		t.Errorf("%v, %+v", err, c)
 	}

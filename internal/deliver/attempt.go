@@ -104,6 +104,9 @@ func (j *job) refresh(ctx context.Context) (done bool) {
 		return true
 	}
 	j.known = known
+	if j.outside() {
+		return j.nowhere()
+	}
 	switch {
 	case known.NullMX:
 		j.w.finish(j.work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonNullMX})
@@ -141,6 +144,20 @@ func (j *job) refresh(ctx context.Context) (done bool) {
 		return true
 	}
 	return false
+}
+
+// outside reports whether strangers brought the message for a member. Its plan
+// was never one of policy.
+func (j *job) outside() bool { return j.work.Message.Source == spool.FromOutside }
+
+// nowhere keeps back mail from outside whose domain has no route: its public
+// mail hosts are most likely ourselves.
+func (j *job) nowhere() (done bool) {
+	if j.known.routed {
+		return false
+	}
+	j.deferUntil(spool.ReasonNoRoute, spool.ReasonNoRoute, nil)
+	return true
 }
 
 // facts are what policy may look at again.

@@ -14,7 +14,7 @@ import (
 // section 4.5.5).
 func (j *job) from(ctx context.Context) (mail.Address, error) {
 	sender := j.work.Message.Envelope.Sender
-	if sender.IsZero() || j.w.e.ReturnPath == nil {
+	if sender.IsZero() || j.w.e.ReturnPath == nil || j.outside() {
 		return sender, nil
 	}
 	return j.w.e.ReturnPath(ctx, j.work.Org, sender, j.work.ID)
@@ -34,7 +34,7 @@ func (j *job) noticeFrom(ctx context.Context) (mail.Address, error) {
 // accepted. It reports whether the delivery is done with.
 func (j *job) suppressed(ctx context.Context) (done bool) {
 	d := j.work.Delivery
-	if j.w.e.Suppressed == nil || d.Journal { // an archive gets everything
+	if j.w.e.Suppressed == nil || d.Journal || j.outside() { // an archive gets everything
 		return false
 	}
 	reason, err := j.w.e.Suppressed(ctx, j.work.Org, d.Recipient, j.work.Message.Lane.Stream() == spool.Bulk)
@@ -58,7 +58,10 @@ func explain(a *spool.Attempt) {
 // refused tells whoever keeps suppressions that a mailbox did not take a
 // delivery in the end.
 func (e *Engine) refused(tx *db.Tx, work spool.Work, o spool.Outcome) error {
-	if e.Refused == nil || work.Delivery == nil || work.Delivery.Journal || o.Attempt == nil || o.Attempt.Class == "" || o.State != spool.Failed && o.State != spool.Expired {
+	if e.Refused == nil || work.Delivery == nil || o.Attempt == nil || o.Attempt.Class == "" || o.State != spool.Failed && o.State != spool.Expired {
+		return nil
+	}
+	if work.Delivery.Journal || work.Message.Source == spool.FromOutside { // what they say is nothing to keep mail back by
 		return nil
 	}
 	return e.Refused(tx, work.Delivery.Recipient, work.ID, classify.Class(o.Attempt.Class), o.Attempt.Hard)

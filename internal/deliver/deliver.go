@@ -16,6 +16,9 @@
 //   - Mail for one recipient domain is bound to that domain's policy: a
 //     connection is opened for a domain and a floor and serves nothing else.
 //   - Codes and DSNs go ahead of all other mail.
+//   - Mail from outside is relayed as it came, for domains that have a route and
+//     to no other host. Nothing of ours is put on it: neither keys nor signatures
+//     nor return paths, and no list keeps it back.
 //   - Memory is bounded: what does not fit waits in the database, where it is
 //     found by lines (lane, domain, organization) at a cost per line. One domain
 //     holds no more in memory than it takes in some seconds, and little while it
@@ -113,6 +116,9 @@ type Deps struct {
 	// Refused is told of a delivery that ended because a peer said no, in the
 	// transaction that records it. nil: nobody asks.
 	Refused func(tx *db.Tx, to mail.Address, delivery id.ID, class classify.Class, hard bool) error
+	// Route gives where the mail of a domain goes by the word of its own
+	// organization, in place of its public mail hosts. nil: no domain has one.
+	Route func(ctx context.Context, domain string) (r Route, found bool, err error)
 	// OrgName is the organization as recipients know it.
 	OrgName func(ctx context.Context, org id.ID) (string, error)
 	// Partner gives what the organization has arranged with a domain. nil:

@@ -25,6 +25,9 @@ type stamp struct {
 // wants it on all mail, and with those of its domain.
 func (j *job) tlsBody(ctx context.Context) (seal.Body, error) {
 	e, work := j.w.e, j.work
+	if j.outside() {
+		return e.body(work), nil
+	}
 	signers, err := e.domainSigners(ctx, work.Org, j.domains())
 	if err != nil {
 		return seal.Body{}, err

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/id"
@@ -12,26 +13,52 @@ import (
 )
 
 // way is how the mail of one organization reaches a domain: what the domain
-// can do, and what the organization has arranged with it.
+// can do, and what the organization has arranged with it. A domain with a route
+// has the host of that in place of all that its public posture says.
 type way struct {
 	posture.Posture
-	terms partner.Terms
+	terms  partner.Terms
+	routed bool
+	port   int // of the route; zero: the usual one
 }
 
 // way learns what holds today.
 func (d *Deps) way(ctx context.Context, org id.ID, domain string) (way, error) {
-	known, err := d.Posture.Refresh(ctx, domain)
+	k, err := d.toHosts(ctx, domain)
 	if err != nil || d.Partner == nil {
-		return way{Posture: known}, err
+		return k, err
 	}
-	terms, err := d.Partner(ctx, org, domain)
-	return way{known, terms}, err
+	k.terms, err = d.Partner(ctx, org, domain)
+	return k, err
+}
+
+// toHosts finds the hosts of a domain: that of its route, or what it publishes.
+func (d *Deps) toHosts(ctx context.Context, domain string) (way, error) {
+	if d.Route != nil {
+		r, found, err := d.Route(ctx, domain)
+		if err != nil || found {
+			return way{routed: true, port: r.Port,
+				Posture: posture.Posture{Domain: domain, MX: []posture.MX{{Host: r.Host, Addrs: r.Addrs}}}}, err
+		}
+	}
+	known, err := d.Posture.Refresh(ctx, domain)
+	return way{Posture: known}, err
+}
+
+// Route is where the mail of a domain goes by the word of its own organization.
+type Route struct {
+	Host  string
+	Port  int // zero: the usual one
+	Addrs []netip.Addr
 }
 
 // target is a mail host of the domain, and all that it must prove.
 func (k *way) target(mx posture.MX, domain string, port int) smtpclient.Target {
 	t := smtpclient.Target{Host: mx.Host, Addrs: mx.Addrs, Port: port, Domain: domain, STS: k.STSFor(mx.Host), DANE: daneOf(mx.DANE),
-		Client: k.terms.Client, Floor: k.terms.Floor}
+		Client: k.terms.Client, Floor: k.terms.Floor, Routed: k.routed}
+	if k.port != 0 {
+		t.Port = k.port
+	}
 	if k.terms.Pinned() {
 		t.Pin = &smtpclient.Pin{Hosts: k.terms.Hosts, Certificates: k.terms.Certificates, Keys: k.terms.Keys, CAs: k.terms.CAs}
 	}
@@ -58,11 +85,13 @@ func (w *worker) dial(ctx context.Context, known way, mx posture.MX, floor polic
 	e, t := w.e, w.target(known, mx)
 	conn, evidence, err := smtpclient.Dial(ctx, w.dialer(&t), t, floor)
 	var weak *smtpclient.WeakError
-	arranged := t.Pin != nil || t.Client != nil // and so nothing for others to know of the domain
+	arranged := t.Pin != nil || t.Client != nil || t.Routed // and so nothing for others to know of the domain
 	if !arranged && (err == nil || errors.As(err, &weak) && !weak.Temporary) {
 		e.Posture.Learn(ctx, w.q.domain, evidence.Grade, mx.Host)
 	}
-	e.tellTLS(ctx, known.Posture, mx, t, evidence, err)
+	if !t.Routed {
+		e.tellTLS(ctx, known.Posture, mx, t, evidence, err)
+	}
 	return conn, err
 }
 

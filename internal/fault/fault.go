@@ -131,10 +131,21 @@ var smtpReply = map[Kind]Reply{
 	Refused:         {550, [3]int{5, 7, 1}, ""},
 }
 
+// smtpReason has the reasons for which SMTP has a reply that says more than
+// that of their kind.
+var smtpReason = map[string]Reply{
+	"loop":             {554, [3]int{5, 4, 6}, ""}, // RFC 3463 section 3.5
+	"virus_found":      {554, [3]int{5, 7, 1}, ""},
+	"scan_unavailable": {451, [3]int{4, 7, 1}, ""},
+}
+
 // SMTP is the reply for err.
 func SMTP(err error) Reply {
 	f := From(err)
-	r := smtpReply[f.Kind]
+	r, special := smtpReason[f.Reason]
+	if !special {
+		r = smtpReply[f.Kind]
+	}
 	r.Text = f.Text
 	return r
 }

@@ -61,6 +61,9 @@ const (
 
 	DomainReturnPath    Type = "domain.return_path"
 	DomainReturnPathOff Type = "domain.return_path_off"
+	DomainRouted        Type = "domain.routed"
+	DomainRouteOff      Type = "domain.route_off"
+	InboundReceived     Type = "inbound.received"
 
 	SuppressAdded    Type = "suppress.added"
 	SuppressRemoved  Type = "suppress.removed"
@@ -125,8 +128,9 @@ var types = map[Type]bool{
 	OrgCreated: true, OrgLimited: true, OrgDestroyed: true,
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
 	DomainBypassSeen: true, TLSReportSent: true, TLSReportFailed: true,
-	DomainReturnPath: true, DomainReturnPathOff: true,
-	SuppressAdded: true, SuppressRemoved: true, SuppressAllowed: true, SuppressImported: true,
+	DomainReturnPath: true, DomainReturnPathOff: true, DomainRouted: true, DomainRouteOff: true,
+	InboundReceived: true,
+	SuppressAdded:   true, SuppressRemoved: true, SuppressAllowed: true, SuppressImported: true,
 	APIKeyCreated: true, APIKeyRevoked: true,
 	PolicyPublished: true,
 	KeyringAdded:    true, KeyringProposed: true, KeyringTrusted: true, KeyringReplaced: true,

@@ -179,11 +179,11 @@ func TestReceived(t *testing.T) {
 		in   Trace
 		want string
 	}{
-		{Trace{"Laptop.example.org", "mail.example.org", "ESMTPSA", "msg_1", at}, "from laptop.example.org by mail.example.org with ESMTPSA id msg_1; Sun, 01 Mar 2026 12:00:00 +0000"},
-		{Trace{"[192.0.2.1]", "mail.example.org", "ESMTPSA", "", at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
-		{Trace{"WARD7-PC", "mail.example.org", "ESMTPSA", "", at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
-		{Trace{"192.0.2.1", "mail.example.org", "", "", at}, "by mail.example.org; Sun, 01 Mar 2026 12:00:00 +0000"},
-		{Trace{"x\r\nBcc: y", "mail.\r\nexample.org", "A B", "1;2", at}, "by mail.example.org with AB id 12; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{EHLO: "Laptop.example.org", By: "mail.example.org", Protocol: "ESMTPSA", ID: "msg_1", At: at}, "from laptop.example.org by mail.example.org with ESMTPSA id msg_1; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{EHLO: "[192.0.2.1]", By: "mail.example.org", Protocol: "ESMTPSA", ID: "", At: at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{EHLO: "WARD7-PC", By: "mail.example.org", Protocol: "ESMTPSA", ID: "", At: at}, "by mail.example.org with ESMTPSA; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{EHLO: "192.0.2.1", By: "mail.example.org", Protocol: "", ID: "", At: at}, "by mail.example.org; Sun, 01 Mar 2026 12:00:00 +0000"},
+		{Trace{EHLO: "x\r\nBcc: y", By: "mail.\r\nexample.org", Protocol: "A B", ID: "1;2", At: at}, "by mail.example.org with AB id 12; Sun, 01 Mar 2026 12:00:00 +0000"},
 	} {
 		got := Received(c.in)
 		if got != c.want {

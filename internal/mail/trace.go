@@ -3,6 +3,7 @@ package mail
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -39,11 +40,12 @@ func checkMessageID(s string) error {
 	return nil
 }
 
-// Trace is what a Received field tells (RFC 5321 section 4.4). It has no place
-// for the client's address: that would tell every recipient where a member of
-// the organization sits.
+// Trace is what a Received field tells (RFC 5321 section 4.4).
 type Trace struct {
-	EHLO     string // as the client said it; left out unless it is a full host name
+	EHLO string // as the client said it; left out unless it is a full host name
+	// Peer is the client's address, of mail from outside only: otherwise it
+	// would tell every recipient where a member of the organization sits.
+	Peer     netip.Addr
 	By       string // our host name
 	Protocol string // ESMTPSA and the like (RFC 3848); HTTP for the API
 	ID       string
@@ -55,6 +57,15 @@ func Received(t Trace) string {
 	var b strings.Builder
 	if d, err := ParseDomain(t.EHLO); err == nil && strings.Contains(d, ".") {
 		b.WriteString("from " + d + " ")
+	} else if t.Peer.IsValid() {
+		b.WriteString("from unknown ")
+	}
+	if t.Peer.IsValid() {
+		literal := "[" + t.Peer.Unmap().String() + "]"
+		if t.Peer.Unmap().Is6() { // RFC 5321 section 4.1.3
+			literal = "[IPv6:" + t.Peer.WithZone("").String() + "]"
+		}
+		b.WriteString("(" + literal + ") ")
 	}
 	b.WriteString("by " + traceToken(t.By))
 	if p := traceToken(t.Protocol); p != "" {
@@ -75,4 +86,18 @@ func traceToken(s string) string {
 		}
 		return -1
 	}, s)
+}
+
+// Passes counts the Received fields that a host of this name has written.
+func Passes(h Header, by string) (n int) {
+	for _, value := range h.Values("Received") {
+		words := strings.Fields(value)
+		for i, w := range words[:max(0, len(words)-1)] {
+			if strings.EqualFold(w, "by") && strings.EqualFold(strings.TrimRight(words[i+1], ".;"), by) {
+				n++
+				break
+			}
+		}
+	}
+	return n
 }

@@ -41,6 +41,7 @@ type wireEnvelope struct {
 	RequireTLS bool   `json:"r,omitempty"`
 	EightBit   bool   `json:"8,omitempty"`
 	UTF8       bool   `json:"u,omitempty"`
+	Proved     bool   `json:"p,omitempty"`
 }
 
 type wireDetails struct {
@@ -76,7 +77,7 @@ type Index func(address string) ([]byte, error)
 // the body's ciphertext.
 func Prepare(m Message, deliveries []Delivery, bodySum string, index Index) (*Prepared, error) {
 	p := &Prepared{m: m, bodySum: bodySum, header: m.Key.Seal(labelHeader, m.ID, m.Header)}
-	envelope, err := json.Marshal(wireEnvelope{m.Envelope.Sender.Reveal(), m.Envelope.RequireTLS, m.Envelope.EightBit, m.Envelope.UTF8})
+	envelope, err := json.Marshal(wireEnvelope{m.Envelope.Sender.Reveal(), m.Envelope.RequireTLS, m.Envelope.EightBit, m.Envelope.UTF8, m.Envelope.Proved})
 	if err != nil {
 		return nil, err
 	}
@@ -114,17 +115,20 @@ func Prepare(m Message, deliveries []Delivery, bodySum string, index Index) (*Pr
 // takes it. Only submit calls it.
 func (p *Prepared) Insert(tx *db.Tx, owner id.ID) error {
 	m := p.m
-	null := 0
+	null, source, outside := 0, m.Source, 0
 	if m.Envelope.Sender.IsZero() {
 		null = 1
 	}
+	if m.Source == FromOutside {
+		source, outside = FromRelay, 1
+	}
 	if _, err := tx.Exec(`INSERT INTO spool_messages
 		(id, org_id, client_id, source, purpose, key_id, blob_id, size, envelope_sealed, header_sealed, details_sealed,
-		 sender_hmac, sender_domain, null_sender, policy_version, created_at, send_at, expires_at, lane)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		m.ID, m.Org, m.Client, m.Source, string(m.Purpose), m.Key.ID, m.Blob, m.Size, p.envelope, p.header, p.details,
+		 sender_hmac, sender_domain, null_sender, policy_version, created_at, send_at, expires_at, lane, inbound)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		m.ID, m.Org, m.Client, source, string(m.Purpose), m.Key.ID, m.Blob, m.Size, p.envelope, p.header, p.details,
 		p.senderMAC, m.Envelope.Sender.Domain(), null, m.PolicyVersion,
-		clock.Micros(m.CreatedAt), clock.Micros(m.SendAt), clock.Micros(m.ExpiresAt), int64(m.Lane)); err != nil {
+		clock.Micros(m.CreatedAt), clock.Micros(m.SendAt), clock.Micros(m.ExpiresAt), int64(m.Lane), outside); err != nil {
 		return fmt.Errorf("insert message: %w", err)
 	}
 	fact := acceptedFact{Source: m.Source, Purpose: m.Purpose, Size: m.Size,

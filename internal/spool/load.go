@@ -28,16 +28,19 @@ func LoadMessage(tx *db.Tx, c *custody.Custody, message id.ID) (Message, error) 
 	var keyID id.ID
 	var purpose string
 	var envelope, header, details []byte
-	var created, sendAt, expires int64
+	var created, sendAt, expires, outside int64
 	err := tx.Row(`SELECT client_id, source, purpose, key_id, blob_id, size, envelope_sealed, header_sealed, details_sealed,
-		policy_version, created_at, send_at, expires_at, lane FROM spool_messages WHERE org_id = ? AND id = ?`, tx.Org(), message).
+		policy_version, created_at, send_at, expires_at, lane, inbound FROM spool_messages WHERE org_id = ? AND id = ?`, tx.Org(), message).
 		Scan(&m.Client, &m.Source, &purpose, &keyID, &m.Blob, &m.Size, &envelope, &header, &details,
-			&m.PolicyVersion, &created, &sendAt, &expires, &m.Lane)
+			&m.PolicyVersion, &created, &sendAt, &expires, &m.Lane, &outside)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, ErrNoMessage
 	}
 	if err != nil {
 		return m, err
+	}
+	if outside == 1 {
+		m.Source = FromOutside
 	}
 	m.Purpose = policy.Purpose(purpose)
 	m.CreatedAt, m.SendAt, m.ExpiresAt = clock.FromMicros(created), clock.FromMicros(sendAt), clock.FromMicros(expires)
@@ -63,7 +66,7 @@ func openEnvelope(key *custody.DataKey, message id.ID, box []byte) (Envelope, er
 	if err := json.Unmarshal(text, &w); err != nil {
 		return Envelope{}, errors.New("stored envelope does not parse")
 	}
-	e := Envelope{RequireTLS: w.RequireTLS, EightBit: w.EightBit, UTF8: w.UTF8}
+	e := Envelope{RequireTLS: w.RequireTLS, EightBit: w.EightBit, UTF8: w.UTF8, Proved: w.Proved}
 	if w.Sender != "" {
 		e.Sender, err = mail.ParseAddress(w.Sender)
 	}

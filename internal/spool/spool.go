@@ -80,6 +80,9 @@ const (
 	FromAPI   = "api"
 	FromSMTP  = "smtp"
 	FromRelay = "relay"
+	// FromOutside is mail that strangers bring for members. In the table it is
+	// a mark beside FromRelay, since a check there names the sources of old.
+	FromOutside = "inbound"
 )
 
 // Labels bind ciphertexts to their use for ever.
@@ -118,6 +121,9 @@ type Envelope struct {
 	RequireTLS bool
 	EightBit   bool
 	UTF8       bool
+	// Proved says of mail from outside that the sender is no forgery, so that
+	// it may be told what became of its mail.
+	Proved bool
 }
 
 // Details are what people see of a message in lists and answers.
@@ -186,6 +192,7 @@ const (
 	ReasonSuspended        = "site_suspended"    // the recipient's site is left alone for a while
 	ReasonSource           = "source_exhausted"  // the pool it leaves from has reached its ceiling
 	ReasonNoKey            = "no_usable_key"     // the plan asks for one and the recipient has none
+	ReasonNoRoute          = "no_route"          // mail from outside has nowhere to go: its domain's route is gone
 	ReasonKeyLookup        = "key_lookup_failed" // the same, but a source could not be asked now
 	ReasonBounced          = "bounced"           // the peer took it and returned it later
 

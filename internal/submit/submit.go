@@ -120,6 +120,11 @@ type Deps struct {
 	// Suppressed gives, of each recipient, the reasons for which nothing and no
 	// bulk mail is sent to it, or "". It may give none at all. nil: there never is one.
 	Suppressed func(ctx context.Context, org id.ID, recipients []mail.Address) ([]Suppression, error)
+	// Routed reports whether mail for a domain of the organization comes in
+	// here and goes on to a host of its own. nil: none does.
+	Routed func(ctx context.Context, org id.ID, domain string) (bool, error)
+	// Sent is told of whose message was accepted. nil: nobody asks.
+	Sent func(ctx context.Context, org id.ID, from []mail.Mailbox)
 	// Reserve gives the run that will attempt deliveries at once, or zero when
 	// they must wait in the database: this node does not deliver, or holds
 	// enough for one of their domains.
@@ -179,7 +184,11 @@ func (d *Door) accept(ctx context.Context, draft Draft) (Receipt, error) {
 		return Receipt{}, err
 	}
 	defer p.staged.Close()
-	return d.commit(ctx, draft, p)
+	r, err := d.commit(ctx, draft, p)
+	if err == nil && d.Sent != nil {
+		d.Sent(context.WithoutCancel(ctx), draft.Principal.Org, p.from)
+	}
+	return r, err
 }
 
 // Preview says what Accept would do, and stores nothing.
@@ -188,7 +197,7 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := d.open(draft, org)
+	opened, err := d.open(ctx, draft, org)
 	if err != nil {
 		return nil, err
 	}
@@ -245,14 +254,14 @@ func (d *Door) checkTimes(draft Draft) error {
 }
 
 // open reads the header and authorizes what it says.
-func (d *Door) open(draft Draft, org *orgFacts) (*mail.Submitted, error) {
+func (d *Door) open(ctx context.Context, draft Draft, org *orgFacts) (*mail.Submitted, error) {
 	now := d.Clock.Now()
 	m, err := mail.Submission(draft.Message, mail.Given{Domain: d.messageIDDomain(draft), Now: now})
 	if err != nil {
 		return nil, err
 	}
-	if m.Received >= maxReceived {
-		return nil, fault.Newf(fault.Refused, "loop", "The message has passed %d servers already: it runs in a loop.", m.Received)
+	if err := d.loops(ctx, draft, m); err != nil {
+		return nil, err
 	}
 	if len(m.From) == 0 {
 		return nil, fault.New(fault.Invalid, "bad_from", "The message's From field is missing or cannot be read.").At("/from")
@@ -283,12 +292,13 @@ type prepared struct {
 	staged     *blob.Staged
 	rows       *spool.Prepared
 	body       []byte // the whole body if it is small enough to stay in memory
+	from       []mail.Mailbox
 }
 
 // prepare does everything that needs no transaction: reads the message,
 // encrypts it and decides.
 func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepared, error) {
-	opened, err := d.open(draft, org)
+	opened, err := d.open(ctx, draft, org)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +325,7 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 		body.stop()
 		return nil, body.fault(err)
 	}
-	p := &prepared{staged: staged, body: body.kept()}
+	p := &prepared{staged: staged, body: body.kept(), from: opened.From}
 	if err := d.fill(ctx, p, m, draft, org, opened, body); err != nil {
 		return nil, errors.Join(err, staged.Close())
 	}
@@ -354,6 +364,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	if m.Purpose == policy.Marketing {
 		m.Lane = spool.LaneOf(spool.Bulk, m.Lane.Priority())
 	}
+	opened.Header = WithoutOwn(opened.Header)
 	m.Header = opened.Header.Bytes()
 	m.Size = int64(len(m.Header)) + body.size
 	m.Envelope = spool.Envelope{Sender: draft.Sender, RequireTLS: draft.RequireTLS, EightBit: body.eightBit, UTF8: mail.NeedsSMTPUTF8(opened.Header)}
@@ -412,18 +423,38 @@ func (d *Door) decide(ctx context.Context, draft Draft, ask spool.Lane, org *org
 
 // commit writes everything in one transaction and hands the work over.
 func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, error) {
-	ready := p.ready()
 	receipt := Receipt{Message: p.message.ID, Deliveries: forecasts(p.deliveries)}
 	answer, err := d.sealAnswer(draft, p, receipt)
 	if err != nil {
 		return Receipt{}, err
 	}
+	err = d.store(ctx, p, func(tx *db.Tx) error {
+		if answer == nil {
+			return nil
+		}
+		return answer.insert(tx, p.message.CreatedAt.Add(-d.IdempotencyTTL))
+	})
+	if errors.Is(err, errAnswered) {
+		r, found, err := d.answered(ctx, draft)
+		if err == nil && !found { // it has just grown too old
+			err = errAnswerGone
+		}
+		return r, err
+	}
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
+}
+
+// store commits a message, and with it what else belongs to it, and hands its
+// work over.
+func (d *Door) store(ctx context.Context, p *prepared, also func(*db.Tx) error) error {
+	ready := p.ready()
 	run := d.Reserve(ready)
-	err = d.DB.Write(context.WithoutCancel(ctx), p.message.Org, func(tx *db.Tx) error {
-		if answer != nil {
-			if err := answer.insert(tx, p.message.CreatedAt.Add(-d.IdempotencyTTL)); err != nil {
-				return err
-			}
+	err := d.DB.Write(context.WithoutCancel(ctx), p.message.Org, func(tx *db.Tx) error {
+		if err := also(tx); err != nil {
+			return err
 		}
 		if err := d.Custody.SaveDataKey(tx, p.message.Key); err != nil {
 			return err
@@ -433,20 +464,12 @@ func (d *Door) commit(ctx context.Context, draft Draft, p *prepared) (Receipt, e
 		}
 		return p.rows.Insert(tx, run)
 	})
-	if errors.Is(err, errAnswered) {
-		d.Push(run, ready, nil)
-		r, found, err := d.answered(ctx, draft)
-		if err == nil && !found { // it has just grown too old
-			err = errAnswerGone
-		}
-		return r, err
-	}
 	if err != nil {
 		d.Push(run, ready, nil)
-		return Receipt{}, fmt.Errorf("accept: %w", err)
+		return fmt.Errorf("accept: %w", err)
 	}
 	d.Push(run, ready, p.work(run))
-	return receipt, nil
+	return nil
 }
 
 var errAnswerGone = fault.New(fault.Unavailable, "try_again", "The earlier answer to this Idempotency-Key has just been forgotten. Try again.")

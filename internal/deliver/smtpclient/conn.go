@@ -101,7 +101,7 @@ func (c *Conn) bind(t Target, floor policy.Grade) error {
 // amendable are the verdicts that are expected to be put right soon, by those
 // who run the host, the domain or the organization: certificates and what
 // vouches for them change at different times (RFC 7672 section 2.2).
-var amendable = []string{WeakDANELookup, WeakDANEFailed, WeakPinFailed, WeakPinHost, WeakNoClientCert}
+var amendable = []string{WeakDANELookup, WeakDANEFailed, WeakPinFailed, WeakPinHost, WeakNoClientCert, WeakRouteFailed}
 
 // prove puts into the evidence what vouches for the host: the first thing
 // there is (see the package's invariants). It reports whether the host is
@@ -115,6 +115,11 @@ func (c *Conn) prove() bool {
 			ev.VerifiedBy = ByPin
 		}
 		return ev.VerifiedBy == ByPin
+	case t.Routed:
+		if c.valid() {
+			ev.VerifiedBy = ByRoute
+		}
+		return ev.VerifiedBy == ByRoute
 	case t.DANE != nil && len(t.DANE.Records) > 0:
 		var record TLSA
 		if ev.VerifiedBy, record, ev.VerifyError = t.DANE.prove(c.chain, c.at); ev.VerifiedBy != ByNone {
@@ -166,6 +171,10 @@ func (c *Conn) unproved() string {
 	case t.Pin.proves():
 		if by != ByPin {
 			return WeakPinFailed
+		}
+	case t.Routed:
+		if by != ByRoute {
+			return WeakRouteFailed
 		}
 	case t.DANE != nil && len(t.DANE.Records) > 0:
 		if by != ByDANEEE && by != ByDANETA {

@@ -30,6 +30,7 @@ const (
 	WeakDANEFailed   = "dane_mismatch"     // it has, and shows a certificate of none of them
 	WeakPinFailed    = "pin_mismatch"      // it shows a certificate that is not pinned
 	WeakPinHost      = "pin_host"          // it is not one of the hosts that are pinned
+	WeakRouteFailed  = "route_certificate" // the domain's route names it, and its certificate is not valid for that name
 	WeakNoClientCert = "client_certificate_not_asked"
 )
 

@@ -10,6 +10,7 @@
 //   - Where the recipient's domain enforces MTA-STS, a connection must satisfy
 //     that too, whatever the floor (RFC 8461 section 4).
 //   - What proves a host is, in this order: a pin of the sender's organization,
+//     its name where the domain's own organization has routed the domain to it,
 //     its TLSA records (RFC 7672), MTA-STS, or nothing but its name. The first
 //     that there is decides: where a host fails it, nothing weaker is taken in
 //     its place, for messages and notices alike (RFC 8461 section 2).
@@ -97,6 +98,10 @@ type Target struct {
 	Pin    *Pin             // what the sender's organization knows of it; nil: nothing
 	Client *tls.Certificate // with which the organization shows itself; the host must ask for one. nil: with none
 	Floor  policy.Grade     // the least that the organization asks for Domain, whatever the message asks
+	// Routed says that the domain's own organization named Host as the one that
+	// its mail goes to. Then a certificate for that name proves it, and nothing
+	// but that or a pin does; STS and DANE are not of this host and left empty.
+	Routed bool
 }
 
 // name is asked for in SNI.
@@ -109,7 +114,7 @@ func (t *Target) name() string {
 
 // insists reports whether the host is known to be able to do better than
 // what an attempt shows, so that a later one may.
-func (t *Target) insists() bool { return t.DANE != nil || t.Pin != nil || t.Client != nil }
+func (t *Target) insists() bool { return t.DANE != nil || t.Pin != nil || t.Client != nil || t.Routed }
 
 // STS is the bearing of a recipient domain's MTA-STS policy on a mail host.
 type STS struct {
@@ -162,6 +167,8 @@ const (
 	ByDANETA = "dane-ta" // by an issuer in a TLSA record
 	ByDANEEE = "dane-ee" // by a TLSA record of its own
 	ByPin    = "pin"     // by what the organization pinned
+
+	ByRoute = "route+pkix" // valid for the name that the domain's own organization gave
 )
 
 // TLSAUnusable stands where there are TLSA records and none can be used: TLS

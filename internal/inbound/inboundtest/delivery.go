@@ -126,3 +126,8 @@ canary-body
 --=_c--
 `, "\n", "\r\n")
 }
+
+// Principal may send for the organization.
+func Principal(org id.ID) auth.Principal {
+	return auth.Principal{Org: org, Scopes: []auth.Scope{auth.Send}}
+}

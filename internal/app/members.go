@@ -1,0 +1,106 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/sealpost/sealpost/internal/deliver"
+	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/inbound"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/scan"
+	"github.com/sealpost/sealpost/internal/verdict"
+)
+
+// openRoutes wires where mail for members goes, which commands look after too.
+func (c *Core) openRoutes() {
+	c.Routes = inbound.NewRoutes(inbound.RoutesDeps{DB: c.DB, Clock: c.Clock, Resolver: c.Resolver, Hostname: c.Config.Hostname})
+	c.names = &inbound.Names{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Routes: c.Routes}
+}
+
+// members wires the relay of mail for members.
+func (s *Server) members() (*inbound.Relay, error) {
+	in := s.Config.Inbound
+	d := inbound.MembersDeps{Accounts: s.Accounts, Log: s.Log, Routes: s.Routes, Names: s.names,
+		Callout:          inbound.NewCallout(s.Clock, s.AskRoute),
+		Judge:            verdict.New(verdict.Deps{Resolver: s.Resolver, Clock: s.Clock, Hostname: s.Config.Hostname}),
+		RejectLookalikes: in.Lookalike == "reject", Receive: s.door.Receive, Harvest: s.Keyring.Harvest}
+	var err error
+	if in.Rspamd != "" {
+		if d.Rspamd, err = scan.NewRspamd(scan.RspamdDeps{URL: in.Rspamd}); err != nil {
+			return nil, err
+		}
+	}
+	if in.ClamAV != "" {
+		if d.ClamAV, err = scan.NewClamAV(scan.ClamAVDeps{URL: in.ClamAV}); err != nil {
+			return nil, err
+		}
+	}
+	return inbound.NewMembers(d).Relay(), nil
+}
+
+// routeOf is for the engine.
+func (c *Core) routeOf(ctx context.Context, domain string) (deliver.Route, bool, error) {
+	r, found, err := c.Routes.Of(ctx, domain)
+	if err != nil || !found {
+		return deliver.Route{}, false, err
+	}
+	addrs, err := c.Routes.Addresses(ctx, r.Host)
+	return deliver.Route{Host: r.Host, Port: r.Port, Addrs: addrs}, true, err
+}
+
+// routed is for the front door.
+func (c *Core) routed(ctx context.Context, org id.ID, domain string) (bool, error) {
+	r, found, err := c.Routes.Of(ctx, domain)
+	return found && r.Org == org, err
+}
+
+// sent is for the front door: it remembers whose names are those of members.
+func (c *Core) sent(ctx context.Context, org id.ID, from []mail.Mailbox) {
+	if err := c.names.Saw(ctx, org, from); err != nil {
+		c.Log.Warn("a member's name could not be remembered", "org", org.Text(id.Org), "reason", fault.From(err).Reason)
+	}
+}
+
+// unknownMailbox are the enhanced codes by which hosts say that there is no
+// such mailbox (RFC 3463 section 3.2); 5.4.1 is that of Exchange Online, 5.2.1
+// a mailbox that is switched off. Any other refusal is about us.
+var unknownMailbox = regexp.MustCompile(`^5\.(1\.\d+|2\.1|4\.1)$`)
+
+// routeTimeouts are short: a stranger waits.
+var routeTimeouts = smtpclient.Timeouts{Connect: 5 * time.Second, Banner: 10 * time.Second, EHLO: 10 * time.Second, StartTLS: 10 * time.Second,
+	TLS: 10 * time.Second, Mail: 10 * time.Second, Rcpt: 15 * time.Second}
+
+// AskRoute asks the next host of a domain whether it has a mailbox.
+func (c *Core) AskRoute(ctx context.Context, r inbound.Route, to mail.Address) (known bool, err error) {
+	addrs, err := c.Routes.Addresses(ctx, r.Host)
+	if err != nil {
+		return false, err
+	}
+	t := smtpclient.Target{Host: r.Host, Addrs: addrs, Port: c.Config.Network.SMTPPort, Domain: r.Domain, Routed: true}
+	if r.Port != 0 {
+		t.Port = r.Port
+	}
+	conn, _, err := smtpclient.Dial(ctx, smtpclient.Deps{RootCAs: c.Roots, Name: c.Config.Hostname, Clock: c.Clock, Timeouts: routeTimeouts}, t, policy.Encrypted)
+	if err != nil {
+		c.Log.Warn("the host that a domain is routed to cannot be asked for a mailbox", "domain", r.Domain, "host", r.Host, "error", err)
+		return false, err
+	}
+	defer conn.Close() // it has said what it knows
+	reply, err := conn.Verify(ctx, to)
+	var refused *smtpclient.RefusedError
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.As(err, &refused) && refused.Stage == smtpclient.StageRcpt && reply.Permanent() && (reply.Enhanced[0] == 0 || unknownMailbox.MatchString(fmt.Sprintf("%d.%d.%d", reply.Enhanced[0], reply.Enhanced[1], reply.Enhanced[2]))):
+		return false, nil
+	}
+	c.Log.Warn("the host that a domain is routed to does not say whether it has a mailbox", "domain", r.Domain, "host", r.Host, "error", err)
+	return false, err
+}

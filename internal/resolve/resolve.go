@@ -10,6 +10,7 @@
 //     not heard (RFC 5452 section 9.1).
 //   - A resolver that fails is not an answer: it is an error, and Missing is
 //     said only where a resolver said so.
+//   - However many ask, a bounded number of questions is under way at a time.
 //   - Answers are bounded: aliases, addresses and the time that is waited.
 package resolve
 
@@ -26,9 +27,10 @@ import (
 )
 
 const (
-	tries    = 2 // rounds through the resolvers
-	aliasMax = 8 // links of a chain of aliases
-	maxAddrs = 8 // addresses of one host
+	tries    = 2   // rounds through the resolvers
+	aliasMax = 8   // links of a chain of aliases
+	maxAddrs = 8   // addresses of one host
+	atOnce   = 200 // questions under way; more would only be lost in somebody's buffer
 
 	defaultTimeout = 3 * time.Second
 	longest        = 24 * time.Hour // that any answer is believed
@@ -67,11 +69,12 @@ type Resolver struct {
 	timeout time.Duration
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	trusted bool
+	turns   chan struct{} // one for each question under way
 }
 
 // New makes a Resolver.
 func New(d Deps) (*Resolver, error) {
-	r := &Resolver{servers: d.Servers, timeout: d.Timeout, dial: d.Dial, trusted: d.Trusted}
+	r := &Resolver{servers: d.Servers, timeout: d.Timeout, dial: d.Dial, trusted: d.Trusted, turns: make(chan struct{}, atOnce)}
 	if len(r.servers) == 0 {
 		var err error
 		if r.servers, err = ofMachine(); err != nil {
@@ -160,6 +163,12 @@ func (r *Resolver) exchange(ctx context.Context, q *dns.Msg, server string) (*dn
 }
 
 func (r *Resolver) once(ctx context.Context, q *dns.Msg, network, server string) (*dns.Msg, error) {
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	raw, err := r.dial(ctx, network, server)

@@ -20,6 +20,7 @@ import (
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/web"
 	"github.com/sealpost/sealpost/internal/web/smtpin"
 )
@@ -55,13 +56,17 @@ func (s *Server) listenSMTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	roots, err := loadRoots(cfg.Relay.CAFile, "relay.ca_file")
+	if err != nil {
+		return err
+	}
 	strangers, err := web.NewLimiter(s.Clock, messagesOfStranger, messagesOfStranger)
 	if err != nil {
 		return err
 	}
 	s.smtp = smtpin.New(smtpin.Deps{
 		Config: smtpin.Config{Hostname: cfg.Hostname, MaxSize: int64(cfg.Limits.MessageSize), MaxRecipients: cfg.Limits.Recipients},
-		Door:   s.door, Clients: s.Clients, TLS: s.certs.config(), Clock: s.Clock, Log: s.Log, Sources: sources,
+		Door:   s.door, Clients: s.Clients, TLS: s.certs.config(), Clock: s.Clock, Log: s.Log, Sources: sources, SourceRoots: roots,
 		Inbound: s.inbound, Strangers: strangers,
 	})
 	for _, door := range []struct {
@@ -102,7 +107,11 @@ func (s *Server) sources(ctx context.Context) ([]smtpin.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, smtpin.Source{Networks: src.Networks, Org: o.ID})
+		one := smtpin.Source{Networks: src.Networks, Names: src.CertificateNames, Org: o.ID}
+		if src.TenantHeader != "" {
+			one.Tenant = &submit.Tenant{Field: src.TenantHeader, Value: src.TenantValue}
+		}
+		all = append(all, one)
 	}
 	return all, nil
 }

@@ -50,6 +50,7 @@ type Draft struct {
 	Protocol   string    // for the Received field: HTTP, ESMTPSA, …
 	EHLO       string    // as the client said it, or empty
 
+	Tenant     *Tenant        // that the message must be of; nil: its source is nobody else's
 	Purpose    policy.Purpose // as the caller states it, or empty
 	Seal       policy.Seal    // removes all others, or empty
 	RequireTLS bool
@@ -261,6 +262,9 @@ func (d *Door) open(ctx context.Context, draft Draft, org *orgFacts) (*mail.Subm
 		return nil, err
 	}
 	if err := d.loops(ctx, draft, m); err != nil {
+		return nil, err
+	}
+	if err := org.proved(draft.Tenant, &m.Header); err != nil {
 		return nil, err
 	}
 	if len(m.From) == 0 {

@@ -143,7 +143,7 @@ func (n *session) accept(body io.Reader) (done string, err error) {
 		source = spool.FromRelay
 	}
 	receipt, err := n.s.Door.Accept(n.s.ctx, submit.Draft{
-		Principal: tx.principal, Source: source, Sender: tx.sender, Recipients: tx.rcpts, RequireTLS: tx.requireTLS,
+		Principal: tx.principal, Source: source, Sender: tx.sender, Recipients: tx.rcpts, RequireTLS: tx.requireTLS, Tenant: tx.tenant,
 		Message: mail.NewStrictReader(body), Protocol: n.protocol(), EHLO: n.hello,
 	})
 	return "Accepted as " + receipt.Message.Text(id.Message), err

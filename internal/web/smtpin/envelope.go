@@ -111,8 +111,11 @@ func (n *session) mail(rest string) {
 
 // mayBring reports whether the peer may hand in mail of this sender.
 func (n *session) mayBring(tx *transaction) (ok bool) {
-	if n.role == inboundRole {
+	switch n.role {
+	case inboundRole:
 		return n.unhurried()
+	case Relay:
+		return n.mayRelay(tx)
 	}
 	if tx.principal, ok = n.acting(); !ok {
 		return false
@@ -127,20 +130,11 @@ func (n *session) mayBring(tx *transaction) (ok bool) {
 // acting gives who hands mail in now. A key is looked at again for each
 // message, since it may have been revoked.
 func (n *session) acting() (auth.Principal, bool) {
-	if n.role != Relay {
-		p, err := n.s.Clients.Authenticate(n.s.ctx, n.key)
-		if err != nil {
-			n.replyFault(err)
-		}
-		return p, err == nil
+	p, err := n.s.Clients.Authenticate(n.s.ctx, n.key)
+	if err != nil {
+		n.replyFault(err)
 	}
-	org, found := n.s.source(n.line.conn.RemoteAddr())
-	if !found {
-		n.reply(550, "5.7.1", "Your network may not relay here.")
-		return auth.Principal{}, false
-	}
-	n.principal = auth.Principal{Org: org, Scopes: []auth.Scope{auth.Send}}
-	return n.principal, true
+	return p, err == nil
 }
 
 func (n *session) mailParams(params map[string]string, tx *transaction) bool {

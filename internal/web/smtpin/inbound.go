@@ -41,14 +41,14 @@ func (n *session) unhurried() bool {
 // strangers, and those at return paths of anybody. The mail hosts of an
 // organization may relay here, and are among those that return mail.
 func (n *session) forUs(to mail.Address) bool {
-	if n.role == inboundRole {
+	if n.role == inboundRole || n.tx.outside {
 		return true
 	}
 	if n.role != Relay || n.s.Inbound == nil {
 		return false
 	}
 	ours, err := n.s.Inbound.Serves(n.s.ctx, to.Domain())
-	return err == nil && ours // else it is mail that will be deferred: its domain leads here
+	return err == nil && (ours || n.forMember(to)) // else it is mail that will be deferred: its domain leads here
 }
 
 func (n *session) inboundRcpt(to mail.Address) {

@@ -17,6 +17,9 @@
 //     except on a relay listener from loopback and from outside, where TLS is
 //     offered and not asked for (RFC 3207 section 4). What came in clear behind
 //     STARTTLS ends the session.
+//   - A relay's peer is known by its network, by the certificate it shows, or by
+//     both. Where others come under the same, each message must prove whose it
+//     is, and what is of no sender of ours is from outside.
 //   - What comes from outside is never relayed: a recipient is one that
 //     inbound.Door knows, and all others get one answer.
 //   - A failed AUTH says nothing about why, takes its time, and a few of them
@@ -34,6 +37,7 @@ package smtpin
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -43,7 +47,6 @@ import (
 
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/clock"
-	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/web"
@@ -60,12 +63,6 @@ const (
 	// inboundRole is that of a session on the relay listener from any other network.
 	inboundRole Role = "inbound"
 )
-
-// Source ties networks to the organization whose mail they may hand in.
-type Source struct {
-	Networks []netip.Prefix
-	Org      id.ID
-}
 
 // Config bounds sessions. Zero values get the defaults of New.
 type Config struct {
@@ -88,6 +85,9 @@ type Deps struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Sources []Source // of the relay listener
+	// SourceRoots are the authorities for certificates of sources. nil: the
+	// system's.
+	SourceRoots *x509.CertPool
 	// Inbound takes what other networks bring to the relay listener. nil: they
 	// may bring nothing.
 	Inbound *inbound.Door
@@ -98,8 +98,9 @@ type Deps struct {
 // Server speaks SMTP on any number of listeners.
 type Server struct {
 	Deps
-	ctx    context.Context // ends when the server is closed by force
-	cancel context.CancelFunc
+	relayTLS *tls.Config
+	ctx      context.Context // ends when the server is closed by force
+	cancel   context.CancelFunc
 
 	mu        sync.Mutex
 	draining  bool
@@ -131,7 +132,7 @@ func New(d Deps) *Server {
 		d.TLS = d.TLS.Clone()
 		d.TLS.MinVersion = max(d.TLS.MinVersion, tls.VersionTLS12)
 	}
-	s := &Server{Deps: d, listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}, strangers: map[netip.Prefix]int{}}
+	s := &Server{Deps: d, relayTLS: asksForCertificates(d.TLS, d.Sources), listeners: map[net.Listener]bool{}, sessions: map[*session]bool{}, strangers: map[netip.Prefix]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -267,23 +268,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	<-done
 	return ctx.Err()
-}
-
-// source finds whose mail a peer may relay.
-func (s *Server) source(peer net.Addr) (org id.ID, found bool) {
-	tcp, ok := peer.(*net.TCPAddr)
-	if !ok {
-		return org, false
-	}
-	addr := tcp.AddrPort().Addr().Unmap()
-	for _, src := range s.Sources {
-		for _, n := range src.Networks {
-			if n.Contains(addr) {
-				return src.Org, true
-			}
-		}
-	}
-	return org, false
 }
 
 func loopback(peer net.Addr) bool {

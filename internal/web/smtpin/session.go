@@ -20,6 +20,7 @@ import (
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/private"
+	"github.com/sealpost/sealpost/internal/submit"
 )
 
 // maxErrors is how many commands of a session may fail before it ends.
@@ -29,11 +30,13 @@ const lingerFor = 500 * time.Millisecond
 
 // session is one connection and what was said on it.
 type session struct {
-	s       *Server
-	id      id.ID
-	role    Role
-	line    *line
-	crowded bool
+	s        *Server
+	id       id.ID
+	role     Role
+	listener Role     // of the listener; role may be another on that for relays
+	sources  []Source // that the peer of a relay is one of
+	line     *line
+	crowded  bool
 
 	from     netip.Prefix // where the peer is
 	stranger bool         // neither authenticated nor of a trusted network; under Server.mu
@@ -59,6 +62,8 @@ type transaction struct {
 	utf8       bool
 	requireTLS bool
 	rcpts      []mail.Address
+	tenant     *submit.Tenant   // what the message must prove besides its sender
+	outside    bool             // of a shared source, and for members
 	tickets    []inbound.Ticket // in place of rcpts, for what comes in from outside
 }
 
@@ -72,15 +77,10 @@ type record struct {
 }
 
 func newSession(s *Server, conn net.Conn, role Role) *session {
-	n := &session{s: s, id: id.New(), role: role, line: newLine(conn, s.IdleTimeout), record: record{began: s.Clock.Now()},
+	n := &session{s: s, id: id.New(), role: role, listener: role, line: newLine(conn, s.IdleTimeout), record: record{began: s.Clock.Now()},
 		from: neighborhood(conn.RemoteAddr()), stranger: true}
-	if role == Relay {
-		_, trusted := s.source(conn.RemoteAddr())
-		n.stranger = !trusted
-		if !trusted && s.Inbound != nil {
-			n.role = inboundRole
-		}
-	}
+	n.recognize()
+	n.stranger = len(n.sources) == 0
 	if n.stranger {
 		n.latest = time.Now().Add(visitTime)
 		n.line.until(time.Now().Add(s.StrangerTime))
@@ -396,7 +396,11 @@ func (n *session) startTLS(rest string) error {
 }
 
 func (n *session) handshake() error {
-	conn := tls.Server(n.line.secure, n.s.TLS)
+	cfg := n.s.TLS
+	if n.listener == Relay {
+		cfg = n.s.relayTLS
+	}
+	conn := tls.Server(n.line.secure, cfg)
 	if err := conn.HandshakeContext(n.s.ctx); err != nil {
 		n.record.ended = "tls_failed"
 		// The peer may have spoken in clear, but nothing is said to it so.
@@ -406,6 +410,9 @@ func (n *session) handshake() error {
 	state := conn.ConnectionState()
 	n.tls = &state
 	n.line.on(conn)
+	if n.recognize(); len(n.sources) > 0 {
+		n.s.welcome(n)
+	}
 	// RFC 3207 section 4.2: what was known from before is forgotten.
 	n.hello, n.extended = "", false
 	n.reset()

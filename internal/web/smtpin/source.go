@@ -1,0 +1,116 @@
+package smtpin
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/sealpost/sealpost/internal/auth"
+	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/submit"
+)
+
+// Source says which peers may hand in the mail of an organization: those of
+// some networks, those with a certificate, or those with both.
+type Source struct {
+	Networks []netip.Prefix // none: any
+	Names    []string       // for one of which the client's certificate is valid; none: it needs none
+	// Tenant is what each message must prove besides. Such a source is shared:
+	// mail of others comes from the same peers, and among it mail for members.
+	Tenant *submit.Tenant
+	Org    id.ID
+}
+
+// matching gives the sources that a peer is one of. A source with neither
+// networks nor names is nobody's.
+func (s *Server) matching(peer net.Addr, state *tls.ConnectionState) (all []Source) {
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return nil
+	}
+	addr := tcp.AddrPort().Addr().Unmap()
+	for _, src := range s.Sources {
+		within := len(src.Networks) == 0 || slices.ContainsFunc(src.Networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+		shown := len(src.Names) == 0 || s.certified(state, src.Names)
+		if within && shown && len(src.Networks)+len(src.Names) > 0 {
+			all = append(all, src)
+		}
+	}
+	return all
+}
+
+// certified reports whether the client has shown a certificate that is valid
+// for one of the names. One for a server will do: authorities put the other
+// use into certificates of hosts no more.
+func (s *Server) certified(state *tls.ConnectionState, names []string) bool {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return false
+	}
+	leaf, others := state.PeerCertificates[0], x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		others.AddCert(c)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: s.SourceRoots, Intermediates: others, CurrentTime: s.Clock.Now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}); err != nil {
+		return false
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return leaf.VerifyHostname(name) == nil })
+}
+
+// asksForCertificates gives the TLS of a relay listener. What a client shows is
+// looked at by certified, and it may show nothing.
+func asksForCertificates(cfg *tls.Config, sources []Source) *tls.Config {
+	if cfg == nil || !slices.ContainsFunc(sources, func(src Source) bool { return len(src.Names) > 0 }) {
+		return cfg
+	}
+	cfg = cfg.Clone()
+	cfg.ClientAuth = tls.RequestClientCert
+	return cfg
+}
+
+// recognize finds out whose peer this is, at first and again after a
+// handshake, in which it may have shown a certificate.
+func (n *session) recognize() {
+	if n.listener != Relay {
+		return
+	}
+	n.sources, n.role = n.s.matching(n.line.conn.RemoteAddr(), n.tls), Relay
+	if len(n.sources) == 0 && n.s.Inbound != nil {
+		n.role = inboundRole
+	}
+}
+
+// mayRelay reports whether one of the peer's sources may hand in mail of this
+// sender. From a shared source also comes what other customers of the same
+// suite send to members: that is mail from outside.
+func (n *session) mayRelay(tx *transaction) bool {
+	refusal := error(fault.New(fault.Denied, "no_relay", "Your network may not relay here."))
+	for _, src := range n.sources {
+		p := auth.Principal{Org: src.Org, Scopes: []auth.Scope{auth.Send}}
+		if refusal = n.s.Door.CheckSender(n.s.ctx, p, tx.sender); refusal == nil {
+			tx.principal, tx.tenant, n.principal = p, src.Tenant, p
+			return true
+		}
+	}
+	if n.s.Inbound != nil && slices.ContainsFunc(n.sources, func(src Source) bool { return src.Tenant != nil }) {
+		tx.outside = true
+		return n.unhurried()
+	}
+	n.replyFault(refusal)
+	return false
+}
+
+// forMember reports whether a recipient of mail without a sender, which shows
+// nobody's domain, is a member or a return path: then a shared source brings it
+// for another customer.
+func (n *session) forMember(to mail.Address) bool {
+	if n.tx.tenant == nil || !n.tx.sender.IsZero() {
+		return false
+	}
+	_, err := n.s.Inbound.Recipient(n.s.ctx, to)
+	return err == nil || !fault.Is(err, fault.NotFound)
+}

@@ -4,6 +4,7 @@
 # install and stops. Nothing is done when nothing is missing.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
+here=$(dirname "$(readlink -f "$0")")
 
 # program           Debian package
 needed='
@@ -32,11 +33,15 @@ opendkim-genkey     opendkim-tools
 rspamd              rspamd
 clamd               clamav-daemon
 git                 git
+libidn.so.12        libidn12
+libgnutls-dane.so.0 libgnutls-dane0
+libnsl.so.2         libnsl2
 '
 
 there() {
   case $1 in
   initdb) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+  lib*) compgen -G "/usr/lib/*/$1" >/dev/null ;; # of Exim, see test-exim.sh
   *) command -v "$1" >/dev/null ;;
   esac
 }
@@ -47,7 +52,7 @@ while read -r program package; do
 done <<<"$needed"
 
 if [ ${#missing[@]} -eq 0 ]; then
-  exit 0
+  exec "$here/test-exim.sh"
 fi
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -94,3 +99,4 @@ esac
 
 apt update
 apt install --no-install-recommends --no-remove "${missing[@]}"
+"$here/test-exim.sh"

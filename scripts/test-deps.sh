@@ -31,6 +31,7 @@ unbound             unbound
 opendkim            opendkim
 opendkim-genkey     opendkim-tools
 rspamd              rspamd
+pebble              pebble
 clamd               clamav-daemon
 git                 git
 libidn.so.12        libidn12

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"log"
 	"log/slog"
@@ -9,12 +10,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/acme"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/fault"
 )
 
-// certificate is the listeners' certificate, read again when its files change.
+// certificate is the listeners' certificate: read again when its files change,
+// or obtained by ACME where no files are given.
 type certificate struct {
+	acme    *acme.Service // nil: files, or none
 	files   config.TLS
 	log     *slog.Logger
 	current atomic.Pointer[loaded]
@@ -28,9 +32,12 @@ type loaded struct {
 
 const lookAgain = 30 * time.Second
 
-func loadCertificate(files config.TLS, log *slog.Logger) (*certificate, error) {
-	c := &certificate{files: files, log: log, done: make(chan struct{})}
-	if files.CertFile == "" {
+func (s *Server) loadCertificates(ctx context.Context) (*certificate, error) {
+	c := &certificate{acme: s.ACME, files: s.Config.TLS, log: s.Log, done: make(chan struct{})}
+	if c.acme != nil {
+		return c, c.acme.Load(ctx)
+	}
+	if c.files.CertFile == "" {
 		return c, nil
 	}
 	now, err := c.read()
@@ -89,7 +96,17 @@ func (c *certificate) watch() {
 	}
 }
 
-func (c *certificate) stop() {
+// start obtains what is missing, once the listeners can answer challenges.
+func (c *certificate) start(ctx context.Context) {
+	if c.acme != nil {
+		c.acme.Start(ctx)
+	}
+}
+
+func (c *certificate) stop(ctx context.Context) {
+	if c.acme != nil {
+		c.acme.Stop(ctx)
+	}
 	select {
 	case <-c.done:
 	default:
@@ -100,6 +117,9 @@ func (c *certificate) stop() {
 // config gives a TLS configuration for a listener, or nil without a
 // certificate.
 func (c *certificate) config() *tls.Config {
+	if c.acme != nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.acme.Certificate}
+	}
 	if c.current.Load() == nil {
 		return nil
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/acme"
 	"github.com/sealpost/sealpost/internal/auth"
 	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/certs"
@@ -66,6 +67,7 @@ type Core struct {
 	Partners   *partner.Service
 	Resolver   *resolve.Resolver
 	DKIM       *dkim.Service
+	ACME       *acme.Service // nil: the certificate comes from files
 	Zone       *zone.Service
 	Pools      *pool.Service
 	Retention  *retain.Service
@@ -169,7 +171,7 @@ func (c *Core) open(ctx context.Context) error {
 	c.openReturns()
 	c.openRoutes()
 	c.openReports()
-	return nil
+	return c.openACME()
 }
 
 // keyRetention is how long a backup of the database can be read after its

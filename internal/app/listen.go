@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/acme"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -27,11 +28,14 @@ import (
 
 // Addrs are the addresses the node really listens on; empty means off.
 type Addrs struct {
-	HTTP, Submission, Submissions, Relay, Metrics string
+	HTTP, Submission, Submissions, Relay, Metrics, ACMEHTTP string
 }
 
 func (s *Server) listen(ctx context.Context) error {
 	l := s.Config.Listen
+	if err := s.listenACME(); err != nil {
+		return err
+	}
 	if s.Config.HasRole(config.RoleAPI) || s.Config.HasRole(config.RolePortal) {
 		h, err := s.handler()
 		if err != nil {
@@ -128,6 +132,9 @@ func (s *Server) serveHTTP(addr string, secure bool, h http.Handler, got *string
 	if secure {
 		cfg := s.certs.config()
 		cfg.NextProtos = []string{"h2", "http/1.1"}
+		if s.ACME != nil {
+			cfg.NextProtos = append(cfg.NextProtos, acme.Protocol)
+		}
 		l = tls.NewListener(l, cfg)
 	}
 	server := &http.Server{

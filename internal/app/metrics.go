@@ -18,7 +18,7 @@ func (s *Server) metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), depth{s}, poolFigures{s.Pools}, arrivals{s.inbound})
 	r.MustRegister(journalFailed{s}, reportFigures{s})
-	r.MustRegister(domains{s})
+	r.MustRegister(domains{s}, validity{s})
 	return r
 }
 

@@ -75,7 +75,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if s.certs, err = loadCertificate(s.Config.TLS, s.Log); err != nil {
+	if s.certs, err = s.loadCertificates(ctx); err != nil {
 		return err
 	}
 	if err := s.startPools(ctx); err != nil {
@@ -104,6 +104,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
+	s.certs.start(ctx)
 	s.ready.Store(true)
 	return nil
 }
@@ -140,7 +141,7 @@ func (s *Server) Stop(ctx context.Context) {
 	}
 	s.Pools.Stop()
 	if s.certs != nil {
-		s.certs.stop()
+		s.certs.stop(ctx)
 	}
 	s.tracer.stop(ctx)
 	s.lock.release()

@@ -112,6 +112,9 @@ func sourcesOf(p config.Pool, hostname string) (all []zone.Source) {
 // shownCertificates are the leaf of the listeners' certificate, and of the one
 // that comes next where the configuration names it.
 func (c *Core) shownCertificates() (all []*x509.Certificate, err error) {
+	if c.ACME != nil {
+		return c.obtainedCertificate()
+	}
 	for _, file := range []string{c.Config.TLS.CertFile, c.Config.TLS.NextCertFile} {
 		if file == "" {
 			continue

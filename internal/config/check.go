@@ -89,7 +89,7 @@ func (l *loader) checkListeners() {
 	taken := map[string]string{}
 	for _, one := range []struct{ key, address string }{
 		{"listen.http", listen.HTTP}, {"listen.submission", listen.Submission}, {"listen.submissions", listen.Submissions},
-		{"listen.relay", listen.Relay}, {"listen.metrics", listen.Metrics},
+		{"listen.relay", listen.Relay}, {"listen.metrics", listen.Metrics}, {"listen.acme_http", listen.ACMEHTTP},
 	} {
 		if one.address == "" {
 			continue
@@ -129,9 +129,10 @@ func (l *loader) checkCertificate(http bool) {
 		l.wrong("tls.cert_file", "is required beside tls.key_file")
 	case c.TLS.CertFile != "" && c.TLS.KeyFile == "":
 		l.wrong("tls.key_file", "is required beside tls.cert_file")
-	case c.TLS.CertFile == "" && needs != "":
+	case c.TLS.CertFile == "" && c.TLS.ACME == "" && needs != "":
 		l.wrong("tls.cert_file", "is required, with tls.key_file, because "+needs+" speaks TLS")
 	}
+	l.checkACME(http)
 }
 
 // at is wrong for a key of a table in an array, which may be missing: then the

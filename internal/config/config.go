@@ -77,6 +77,11 @@ type TLS struct {
 	KeyFile  string `toml:"key_file" example:"/etc/sealpost/tls/privkey.pem" doc:"Private key in PEM."`
 
 	NextCertFile string `toml:"next_cert_file" example:"/etc/sealpost/tls/next.pem" doc:"Certificate that will be used next, if there is one already: \"sealpost domain check\" then also asks for its TLSA record."`
+
+	ACME            string `toml:"acme" example:"https://acme-v02.api.letsencrypt.org/directory" doc:"Directory URL of a certificate authority to get certificates from by ACME: for hostname, the host of public_url and every mta-sts name whose policy is served. Not used while cert_file is given. See docs/operations.md."`
+	ACMEEmail       string `toml:"acme_email" example:"postmaster@example.org" doc:"Address that the authority can write to. Taken when the account is made."`
+	ACMETermsAgreed bool   `toml:"acme_terms_agreed" example:"true" doc:"That you agree to the authority's terms of service. Required with acme."`
+	ACMECAFile      string `toml:"acme_ca_file" example:"/etc/sealpost/acme-ca.pem" doc:"Authorities to trust, in PEM, for the authority's own HTTPS in place of the system's: for one in your own network."`
 }
 
 // Listen is the section of that name.
@@ -86,6 +91,7 @@ type Listen struct {
 	Submission  string `toml:"submission" default:":587" doc:"Mail from mail clients; STARTTLS and a password are required."`
 	Submissions string `toml:"submissions" default:":465" doc:"Mail from mail clients; TLS from the first byte, and a password."`
 	Relay       string `toml:"relay" example:":25" doc:"Mail from the networks of [[relay.source]], without a password, and from all others what comes in: bounces, reports, and mail for members of domains with a route. Needs a certificate except on loopback."`
+	ACMEHTTP    string `toml:"acme_http" example:":80" doc:"Answers the HTTP-01 challenges of tls.acme, in clear as they must be, and sends everybody else to https. Without it challenges come to listen.http by TLS-ALPN-01."`
 	Metrics     string `toml:"metrics" default:"127.0.0.1:9090" doc:"Health and metrics, in clear and for everybody who can reach it."`
 }
 

@@ -284,6 +284,33 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+func TestACME(t *testing.T) {
+	const base = "public_url = \"https://mail.clinic.example\"\n"
+	const acme = "[tls]\nacme = \"https://ca.example/dir\"\nacme_terms_agreed = true\n"
+	const inClear = "[listen]\nhttp = \"127.0.0.1:8080\"\nhttp_tls = false\n"
+	for text, want := range map[string]string{
+		base + acme: "",
+		base + acme + "acme_email = \"ops@clinic.example\"\nacme_ca_file = \"/ca\"\n": "",
+		base + acme + inClear:                                                             "listen.acme_http: is required with tls.acme while listen.http_tls is false: no challenge could reach this node",
+		base + acme + inClear + "acme_http = \":80\"\n":                                   "",
+		base + "[tls]\nacme = \"https://ca.example/dir\"\n":                               "tls.acme_terms_agreed: must be true to use tls.acme: read the authority's terms of service first",
+		base + strings.Replace(acme, "https:", "http:", 1):                                "line 3: tls.acme: must be the directory of an authority, such as https://acme-v02.api.letsencrypt.org/directory",
+		base + acme + "acme_email = \"ops\"\n":                                            "line 5: tls.acme_email: must be an address such as postmaster@example.org",
+		"hostname = \"mail\"\n" + base + acme:                                             "line 1: hostname: must be a full name such as mail.example.org, because tls.acme asks for its certificate",
+		"public_url = \"https://192.0.2.1\"\nhostname = \"mail.clinic.example\"\n" + acme: "line 1: public_url: must have a full name such as mail.example.org, because tls.acme asks for its certificate",
+		base + "[tls]\ncert_file = \"/c\"\nkey_file = \"/k\"\nacme_terms_agreed = true\n": "line 5: tls.acme_terms_agreed: means nothing without tls.acme",
+	} {
+		_, err := load(t, text)
+		if got := lines(err); got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+	c, err := load(t, base+acme+"cert_file = \"/c\"\nkey_file = \"/k\"\n")
+	if err != nil || c.TLS.ByACME() {
+		t.Errorf("a certificate that is given does not come first: %v", err)
+	}
+}
+
 func TestRelaySources(t *testing.T) {
 	c, err := load(t, minimal+`
 [listen]

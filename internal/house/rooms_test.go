@@ -14,7 +14,7 @@ import (
 var bands = [][]string{
 	{"fault", "private", "id", "clock", "mail", "config", "fake"},
 	{"db", "custody", "blob", "resolve", "fetch", "openpgp", "cms", "certs", "scan"},
-	{"ledger", "job", "account", "auth"},
+	{"ledger", "job", "account", "auth", "acme"},
 	{"policy", "posture", "discover", "keyring", "identity", "dkim", "partner", "suppress", "shaping", "pool", "seal", "spool", "pickup", "bounce",
 		"dmarc", "verdict", "tlsrpt", "zone", "submit", "inbound", "deliver/smtpclient", "deliver", "retain"},
 	{"template", "contact", "consent", "segment", "campaign", "journey", "form", "text", "inbox", "report", "webhook", "comply"},

@@ -115,6 +115,8 @@ const (
 
 	ZoneChanged   Type = "zone.changed"
 	ZonePublished Type = "zone.published"
+
+	CertificateObtained Type = "certificate.obtained"
 )
 
 var types = map[Type]bool{
@@ -143,6 +145,7 @@ var types = map[Type]bool{
 	PoolSlowed:  true,
 	DKIMCreated: true, DKIMActivated: true, DKIMRetiring: true, DKIMRetired: true,
 	ZoneChanged: true, ZonePublished: true,
+	CertificateObtained: true,
 }
 
 // PrivateLabel is the label of the sealed part of an entry; its row is the

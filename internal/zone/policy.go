@@ -158,3 +158,34 @@ func (s *Service) Served(ctx context.Context, domain string) (string, error) {
 	p, err := s.Policy(ctx, org, domain)
 	return p.Text(), err
 }
+
+// maxServed bounds ServedDomains.
+const maxServed = 10000
+
+// ServedDomains gives the domains whose policy is served, of all organizations.
+func (s *Service) ServedDomains(ctx context.Context) (served []string, err error) {
+	type policy struct {
+		org    id.ID
+		domain string
+	}
+	var all []policy
+	if err := s.DB.Read(ctx, db.System, func(tx *db.Tx) error {
+		all, err = db.All(tx, func(r db.Row) (p policy, err error) {
+			err = r.Scan(&p.org, &p.domain)
+			return p, err
+		}, "SELECT org_id, domain FROM zone_policies ORDER BY domain LIMIT ?", maxServed)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		owner, err := s.Accounts.DomainOwner(ctx, p.domain)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		if err == nil && owner == p.org { // as Served has it
+			served = append(served, p.domain)
+		}
+	}
+	return served, nil
+}

@@ -36,7 +36,8 @@ func (b *batch) fill() (err error) {
 	}
 	b.to = b.from
 	for range batchPages {
-		events, _, err := ledger.ReadTx(b.tx, b.to, pageEvents)
+		began := b.to
+		events, next, err := ledger.ReadTypes(b.tx, began, pageEvents, asks()...)
 		if err != nil {
 			return err
 		}
@@ -50,12 +51,18 @@ func (b *batch) fill() (err error) {
 				return nil
 			}
 		}
-		if len(events) < pageEvents {
+		b.to = next
+		if next-began < pageEvents {
 			return nil
 		}
 	}
 	b.more = true
 	return nil
+}
+
+// asks are the events that the sender may have to be told of.
+func asks() []ledger.Type {
+	return []ledger.Type{ledger.DeliveryFailed, ledger.DeliveryExpired, ledger.DeliverySuppressed, ledger.DeliveryDeferred}
 }
 
 // take adds the notice that an event asks for. What can never be read again

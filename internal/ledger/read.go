@@ -1,11 +1,13 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/custody"
@@ -105,6 +107,28 @@ func Read(ctx context.Context, d *db.DB, org id.ID, after int64, limit int) (eve
 
 // ReadTx is Read within a transaction.
 func ReadTx(tx *db.Tx, after int64, limit int) (events []Event, next int64, err error) {
+	return read(tx, after, limit, func([]byte) bool { return true })
+}
+
+// ReadTypes is ReadTx for a reader who asks for some types only. It looks at
+// up to limit entries, and next is the position of the last of them, whatever
+// its type; the others are not taken apart.
+func ReadTypes(tx *db.Tx, after int64, limit int, types ...Type) (events []Event, next int64, err error) {
+	marks := make([][]byte, len(types))
+	for i, t := range types {
+		marks[i] = []byte(`","type":"` + string(t) + `",`) // as encode writes it
+	}
+	return read(tx, after, limit, func(leaf []byte) bool {
+		head := leaf[:min(len(leaf), typeWithin)]
+		return slices.ContainsFunc(marks, func(m []byte) bool { return bytes.Contains(head, m) })
+	})
+}
+
+// typeWithin is the part of a leaf that its type stands in: version, two ids
+// and the longest type come before the time.
+const typeWithin = 160
+
+func read(tx *db.Tx, after int64, limit int, wanted func(leaf []byte) bool) (events []Event, next int64, err error) {
 	pruned, err := Pruned(tx)
 	if err != nil {
 		return nil, after, err
@@ -114,6 +138,10 @@ func ReadTx(tx *db.Tx, after int64, limit int) (events []Event, next int64, err 
 		if seq != next+1 {
 			return damaged(tx.Org(), fmt.Sprintf("the entry at position %d is missing", next+1))
 		}
+		if !wanted(leaf) {
+			next = seq
+			return nil
+		}
 		e, err := decode(tx.Org(), leaf)
 		if err != nil {
 			return err
@@ -122,7 +150,7 @@ func ReadTx(tx *db.Tx, after int64, limit int) (events []Event, next int64, err 
 		events = append(events, e)
 		return nil
 	})
-	if isDamage(err) && len(events) > 0 {
+	if isDamage(err) && next > max(after, pruned-1) {
 		return events, next, nil // up to the damage; the next call reports it
 	}
 	if err != nil {

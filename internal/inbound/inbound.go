@@ -243,7 +243,9 @@ func (d *Door) take(ctx context.Context, a Arrival, in io.Reader) error {
 	first := a.Tickets[0]
 	switch first.Kind {
 	case Member:
-		return d.Relay.Accept(ctx, a, in)
+		err := d.Relay.Accept(ctx, a, in)
+		d.counts.add(countOf(err))
+		return err
 	case Report:
 		d.counts.add(countReport)
 		return d.Report(ctx, first.Org, first.Word, in)
@@ -261,4 +263,15 @@ func (d *Door) take(ctx context.Context, a Arrival, in io.Reader) error {
 		}
 	}
 	return nil
+}
+
+// countOf tells what became of mail for a member.
+func countOf(err error) int {
+	switch {
+	case err == nil:
+		return countMember
+	case fault.SMTP(err).Code >= 500:
+		return countMemberRefused
+	}
+	return countMemberLater
 }

@@ -68,11 +68,14 @@ const (
 	countLarge
 	countReport
 	countPostmaster
+	countMember
+	countMemberRefused
+	countMemberLater
 	countKinds
 )
 
 var countWords = [countKinds]string{"bounce", "delay", "delivered", "complaint", "autoreply", "unreadable", "repeated",
-	"forged", "late", "unknown", "too_large", "report", "postmaster"}
+	"forged", "late", "unknown", "too_large", "report", "postmaster", "member", "member_refused", "member_later"}
 
 type counts [countKinds]atomic.Int64
 

@@ -23,6 +23,11 @@ func (w *worker) deliver(work spool.Work) {
 		w.deliverNotice(ctx, work)
 		return
 	}
+	if !w.introduce(ctx) {
+		w.giveBack(work)
+		return
+	}
+	defer w.known()
 	if expires, err := w.load(ctx, &work); err != nil {
 		w.unloadable(work, expires, err)
 		return

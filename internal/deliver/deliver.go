@@ -178,9 +178,10 @@ type Engine struct {
 	full    bool                    // memory was, when something was due
 	tidied  time.Time
 
-	slots   *slots // connections for messages
-	express *slots // connections for notices
-	live    atomic.Int32
+	slots     *slots        // connections for messages
+	express   *slots        // connections for notices
+	strangers chan struct{} // domains that nothing is known of, while that changes
+	live      atomic.Int32
 
 	lookedAt, scanAt time.Time // of takeDue alone
 
@@ -229,7 +230,7 @@ func New(d Deps) *Engine {
 		signed:  shared[stamp, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
 		stamps:  shared[stamp, *seal.DomainSignature]{limit: stampMemory, bytes: (*seal.DomainSignature).Bytes},
 		Deps:    d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
-		slots: newSlots(d.Concurrency), express: newSlots(d.Concurrency),
+		slots: newSlots(d.Concurrency), express: newSlots(d.Concurrency), strangers: make(chan struct{}, strangersMost),
 		sites: map[siteKey]*site{}, blocked: map[*queue]struct{}{}, lines: map[spool.Line]struct{}{}, starved: map[*queue]struct{}{},
 		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), drain: make(chan struct{}),
 		lease: &lease{db: d.DB, clock: d.Clock, node: d.Node, length: d.Lease, log: d.Log},

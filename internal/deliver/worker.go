@@ -33,6 +33,7 @@ type worker struct {
 	sourced bool        // a pool counts the item under way
 	paced   bool        // the site's rate counts it
 	current spool.Item
+	turn    bool // among the strangers of the engine
 	attend  bool // what the site's suspension must not hold up
 	put     putBack
 
@@ -226,6 +227,8 @@ const (
 	stalledTimes = 10
 	stalledMost  = 2000
 	stallAfter   = time.Second
+
+	strangersMost = 400 // domains looked up for the first time at a time
 )
 
 // hold counts the worker's connection among those that make progress, waiting
@@ -281,7 +284,11 @@ func (w *worker) patiently(ctx context.Context, urgent, stalled bool, do func())
 			return errStopping
 		}
 		defer func() { <-room.stalled }()
+		w.known()
 		do()
+		if w.conn != nil {
+			return w.hold(ctx, urgent) // until then an open connection counts among the stalled
+		}
 		return nil
 	}
 	if err := w.hold(ctx, urgent); err != nil {
@@ -310,6 +317,26 @@ func (w *worker) patiently(ctx context.Context, urgent, stalled bool, do func())
 		<-lent.stalled
 	}
 	return nil
+}
+
+// introduce waits until the domain may be looked up and its mail read, where
+// nothing is known of it: ten thousand that are tried for the first time at
+// once would each take memory for it. Whoever waits has nothing yet.
+func (w *worker) introduce(ctx context.Context) bool {
+	if w.proven() || w.turn {
+		return true
+	}
+	w.turn = w.enter(ctx, w.e.strangers)
+	return w.turn
+}
+
+// known ends what introduce began: the domain is looked up, and what is done
+// with it now is bounded otherwise.
+func (w *worker) known() {
+	if w.turn {
+		<-w.e.strangers
+		w.turn = false
+	}
 }
 
 // release closes the connection and waits for the last outcome.

@@ -12,6 +12,7 @@ import (
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/suppress"
@@ -55,8 +56,29 @@ func (s *Server) wireInbound() error {
 	}
 	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Paths: s.ReturnPaths,
 		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport,
-		Relay: relay})
+		Relay: relay, Told: s.cameBack})
 	return nil
+}
+
+// cameBack tells the pool that a delivery left from what was heard of it.
+func (s *Server) cameBack(ctx context.Context, org, delivery id.ID, _, what string) {
+	var from, site string
+	err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
+		message, err := spool.MessageOf(tx, delivery)
+		if err == nil {
+			from, site, err = spool.LeftFrom(tx, message, delivery)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		s.Log.Warn("a report could not be counted with the pool its delivery left from", "delivery", delivery.Text(id.Delivery), "error", err)
+	case site == "": // it left before this was recorded
+	case what == "bounced":
+		s.Pools.Heard(from, site, pool.Bounced)
+	case what == "complained":
+		s.Pools.Heard(from, site, pool.Complained)
+	}
 }
 
 // suppressionReasons are the words of the spool for those of suppress.

@@ -94,6 +94,7 @@ func silent(err error) bool {
 // attemptBy describes an attempt that ended with err.
 func (j *job) attemptBy(err error) *spool.Attempt {
 	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultTemporary}
+	a.Pool, a.Site = j.w.left()
 	describe(a, err)
 	if c := j.w.conn; c != nil && a.Evidence == nil {
 		a.Evidence, a.Host = proof(c.Evidence()), c.Evidence().MX
@@ -126,6 +127,7 @@ func enhanced(r smtpclient.Reply) string {
 // weakAttempt describes an attempt that ended before anything was sent.
 func (j *job) weakAttempt() *spool.Attempt {
 	a := &spool.Attempt{Number: j.work.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultWeak}
+	a.Pool, a.Site = j.w.left()
 	if j.weak != nil {
 		a.Host, a.Evidence = j.weak.Evidence.MX, weakness(j.weak)
 	}

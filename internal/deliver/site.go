@@ -41,6 +41,15 @@ func (e *Engine) siteOf(source string, s shaping.Site) *site {
 	return known
 }
 
+// left tells which pool the item under way leaves from and for which site, or
+// nothing while that is not known.
+func (w *worker) left() (pool, site string) {
+	if w.aim == nil {
+		return "", ""
+	}
+	return w.aim.key.pool, w.aim.key.site
+}
+
 // next takes the first queue that waits for a connection. The caller holds the
 // engine's lock.
 func (s *site) next() *queue {

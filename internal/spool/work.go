@@ -23,6 +23,8 @@ type Attempt struct {
 	Number   int
 	Seal     policy.Seal
 	Result   string // delivered, temporary, permanent, unknown, weak
+	Pool     string // source pool it left from, or empty
+	Site     string // destination as pools count it, or empty when it was not known yet
 	Host     string // the MX that answered, or empty
 	Code     int    // SMTP reply code, or 0
 	Enhanced string // enhanced status (RFC 3463), or empty
@@ -68,6 +70,8 @@ type attemptedFact struct {
 	Seal     policy.Seal     `json:"seal,omitempty"`
 	Result   string          `json:"result"`
 	Reason   string          `json:"reason,omitempty"`
+	Pool     string          `json:"pool,omitempty"`
+	Site     string          `json:"site,omitempty"`
 	Host     string          `json:"host,omitempty"`
 	Code     int             `json:"code,omitempty"`
 	Enhanced string          `json:"enhanced,omitempty"`
@@ -295,7 +299,7 @@ func appendAttempt(tx *db.Tx, it Item, key *custody.DataKey, o Outcome) error {
 		return err
 	}
 	f := ledger.Fact{Type: ledger.DeliveryAttempted, Message: it.Message, Delivery: it.ID, At: o.At, Data: attemptedFact{
-		Number: a.Number, Seal: a.Seal, Result: a.Result, Reason: o.Reason, Host: a.Host, Code: a.Code,
+		Number: a.Number, Seal: a.Seal, Result: a.Result, Reason: o.Reason, Pool: a.Pool, Site: a.Site, Host: a.Host, Code: a.Code,
 		Enhanced: a.Enhanced, Class: a.Class, Micros: o.At.Sub(a.Began).Microseconds(), Evidence: evidence,
 	}}
 	if key != nil && !a.Reply.Empty() {

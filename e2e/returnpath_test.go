@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/internal/fake"
 )
@@ -68,6 +69,7 @@ func TestWhatIsReturnedLater(t *testing.T) {
 		if out := string(s.run("suppress", "list", "gone@postfix.example")); !strings.Contains(out, "hard_bounce") {
 			t.Errorf("suppress list: %s", out)
 		}
+		s.poolHeard(t, "postfix.example", 1)
 		// The portal's notice of a delivery comes back just so.
 		s.run("suppress", "allow", "gone@postfix.example")
 		if r, err = s.post(map[string]any{"to": []string{"gone@postfix.example"}, "subject": "once more", "text": "x", "seal": "portal"}); err != nil {
@@ -129,4 +131,30 @@ func (s *site) forgedBounce(t *testing.T, delivery string) {
 	if reply := door.ask(t, "RCPT TO:<dr.ada@clinic.test>"); reply != "550 5.1.1 There is no such mailbox here." {
 		t.Errorf("a relay for everybody: %s", reply)
 	}
+}
+
+// poolHeard waits until the pool that mail left from counts what came back.
+func (s *site) poolHeard(t *testing.T, site string, bounced int) {
+	t.Helper()
+	var got struct {
+		Pools []struct {
+			Pool  string `json:"pool"`
+			Sites []struct {
+				Site    string  `json:"site"`
+				Bounced int     `json:"bounced"`
+				Rate    float64 `json:"bounced_rate"`
+			} `json:"sites"`
+		} `json:"pools"`
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		s.runJSON(&got, "pool", "show")
+		for _, p := range got.Pools {
+			for _, to := range p.Sites {
+				if p.Pool == "default" && to.Site == site && to.Bounced == bounced && to.Rate > 0 {
+					return
+				}
+			}
+		}
+	}
+	t.Errorf("the pool does not count what came back: %+v", got)
 }

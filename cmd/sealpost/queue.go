@@ -31,6 +31,7 @@ type queueListCmd struct {
 	Org    string `placeholder:"SLUG" help:"Only of this organization."`
 	State  string `enum:",held,scheduled,ready,sending,deferred" default:"" placeholder:"STATE" help:"Only in this state: held, scheduled, ready, sending or deferred."`
 	Domain string `placeholder:"DOMAIN" help:"Only to this recipient domain."`
+	Stream string `enum:",transactional,bulk" default:"" placeholder:"STREAM" help:"Only of this stream: transactional or bulk."`
 	Limit  int    `default:"100" placeholder:"N" help:"Most to list. (default: 100)"`
 	After  string `placeholder:"DELIVERY" help:"Go on behind this one."`
 }
@@ -41,17 +42,28 @@ func (queueListCmd) Help() string {
 }
 
 type queuedRow struct {
-	Delivery  string      `json:"delivery"`
-	Org       string      `json:"org"`
-	Message   string      `json:"message"`
-	Domain    string      `json:"recipient_domain"`
-	State     spool.State `json:"state"`
+	Delivery string      `json:"delivery"`
+	Org      string      `json:"org"`
+	Message  string      `json:"message"`
+	Domain   string      `json:"recipient_domain"`
+	State    spool.State `json:"state"`
+	laneShown
 	Seal      policy.Seal `json:"seal"`
 	Reason    string      `json:"reason"`
 	Attempts  int         `json:"attempts"`
 	NextAt    time.Time   `json:"next_at"`
 	CreatedAt time.Time   `json:"created_at"`
 }
+
+// laneShown says when a delivery's turn comes.
+type laneShown struct {
+	Stream   spool.Stream `json:"stream"`
+	Priority int          `json:"priority"` // 0 goes first
+}
+
+func showLane(l spool.Lane) laneShown { return laneShown{l.Stream(), l.Priority()} }
+
+func (l laneShown) String() string { return string(l.Stream) + " " + strconv.Itoa(l.Priority) }
 
 type queueListed struct {
 	Deliveries []queuedRow         `json:"deliveries"`
@@ -63,7 +75,7 @@ func (c queueListCmd) filter() (f spool.QueueFilter, err error) {
 	if c.Limit < 1 || c.Limit > 100_000 {
 		return f, usagef("--limit must be between 1 and 100000.")
 	}
-	f = spool.QueueFilter{State: spool.State(c.State), Limit: c.Limit + 1}
+	f = spool.QueueFilter{State: spool.State(c.State), Stream: spool.Stream(c.Stream), Limit: c.Limit + 1}
 	if c.Domain != "" {
 		if f.Domain, err = domainName(c.Domain); err != nil {
 			return f, err
@@ -110,7 +122,7 @@ func (c queueListCmd) Run(ctx context.Context, env *environment) error {
 		}
 		for _, q := range all {
 			r.Deliveries = append(r.Deliveries, queuedRow{q.Delivery.Text(id.Delivery), slugs[q.Org], q.Message.Text(id.Message), q.Domain,
-				q.State, q.Seal, q.Reason, q.Attempts, q.NextAt, q.CreatedAt})
+				q.State, showLane(q.Lane), q.Seal, q.Reason, q.Attempts, q.NextAt, q.CreatedAt})
 		}
 		return env.result(r, r.tell)
 	})
@@ -121,13 +133,13 @@ func (r queueListed) tell(p *page) {
 		p.linef("The queue holds no such delivery.")
 		return
 	}
-	rows := [][]string{{"DELIVERY", "ORG", "TO", "STATE", "SEAL", "TRIES", "NEXT", "WHY"}}
+	rows := [][]string{{"DELIVERY", "ORG", "TO", "STATE", "LANE", "SEAL", "TRIES", "NEXT", "WHY"}}
 	for _, q := range r.Deliveries {
 		next := when(q.NextAt, "-")
 		if q.State == spool.Held || q.State == spool.Sending {
 			next = "-"
 		}
-		rows = append(rows, []string{q.Delivery, q.Org, q.Domain, string(q.State), orDash(string(q.Seal)), strconv.Itoa(q.Attempts), next, orDash(q.Reason)})
+		rows = append(rows, []string{q.Delivery, q.Org, q.Domain, string(q.State), q.laneShown.String(), orDash(string(q.Seal)), strconv.Itoa(q.Attempts), next, orDash(q.Reason)})
 	}
 	p.table(rows...)
 	if r.More {

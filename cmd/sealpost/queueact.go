@@ -67,7 +67,7 @@ func actOnOne(ctx context.Context, core *app.Core, delivery id.ID, do act) (r ac
 		r.Done = err == nil
 	}
 	look := core.DB.Read(ctx, org, func(tx *db.Tx) error {
-		d, err := loadDelivery(tx, core.Custody, delivery)
+		d, _, err := loadDelivery(tx, core.Custody, delivery)
 		r.State, r.Domain = d.State, d.Recipient.Domain()
 		return err
 	})

@@ -24,13 +24,14 @@ type queueShowCmd struct {
 }
 
 type deliveryShown struct {
-	Delivery  string       `json:"delivery"`
-	Org       string       `json:"org"`
-	Message   string       `json:"message"`
-	Domain    string       `json:"recipient_domain,omitempty"` // unknown once the content is destroyed
-	Journal   bool         `json:"journal,omitempty"`          // the archive's copy
-	State     spool.State  `json:"state"`
-	Reason    string       `json:"reason"`
+	Delivery string      `json:"delivery"`
+	Org      string      `json:"org"`
+	Message  string      `json:"message"`
+	Domain   string      `json:"recipient_domain,omitempty"` // unknown once the content is destroyed
+	Journal  bool        `json:"journal,omitempty"`          // the archive's copy
+	State    spool.State `json:"state"`
+	Reason   string      `json:"reason"`
+	laneShown
 	Seal      policy.Seal  `json:"seal"`
 	Final     bool         `json:"final"`
 	Grade     string       `json:"grade"` // empty for none
@@ -64,9 +65,10 @@ func (c queueShowCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		var d spool.Delivery
+		var lane spool.Lane
 		var events []ledger.Event
 		if err := core.DB.Read(ctx, org, func(tx *db.Tx) (err error) {
-			if d, err = loadDelivery(tx, core.Custody, delivery); err != nil {
+			if d, lane, err = loadDelivery(tx, core.Custody, delivery); err != nil {
 				return err
 			}
 			events, err = ledger.ForMessage(tx, d.Message)
@@ -75,7 +77,7 @@ func (c queueShowCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		r := deliveryShown{Delivery: c.Delivery, Org: o.Slug, Message: d.Message.Text(id.Message), Domain: d.Recipient.Domain(), Journal: d.Journal, State: d.State,
-			Reason: d.Reason, Seal: d.Seal, Final: d.Final, Grade: d.Grade.Word(), Attempts: d.Attempts, Plan: d.Plan,
+			Reason: d.Reason, laneShown: showLane(lane), Seal: d.Seal, Final: d.Final, Grade: d.Grade.Word(), Attempts: d.Attempts, Plan: d.Plan,
 			CreatedAt: d.CreatedAt, NextAt: d.NextAt, SettledAt: d.SettledAt, Events: []eventShown{}}
 		for _, e := range events {
 			if !e.Delivery.IsZero() && e.Delivery != delivery {
@@ -89,16 +91,17 @@ func (c queueShowCmd) Run(ctx context.Context, env *environment) error {
 
 // loadDelivery also gives a delivery whose content is destroyed, without its
 // recipient.
-func loadDelivery(tx *db.Tx, keys *custody.Custody, delivery id.ID) (spool.Delivery, error) {
+func loadDelivery(tx *db.Tx, keys *custody.Custody, delivery id.ID) (d spool.Delivery, lane spool.Lane, err error) {
 	message, err := spool.MessageOf(tx, delivery)
 	if err != nil {
-		return spool.Delivery{}, err
+		return d, 0, err
 	}
 	m, err := spool.LoadMessage(tx, keys, message)
 	if err != nil && fault.From(err).Reason != custody.ErrDestroyed.Reason {
-		return spool.Delivery{}, err
+		return d, 0, err
 	}
-	return spool.LoadDelivery(tx, m.Key, delivery)
+	d, err = spool.LoadDelivery(tx, m.Key, delivery)
+	return d, m.Lane, err
 }
 
 func (r deliveryShown) tell(p *page) {
@@ -116,7 +119,7 @@ func (r deliveryShown) tell(p *page) {
 	}
 	rows := [][]string{
 		{"delivery", r.Delivery}, {"message", r.Message}, {"organization", r.Org}, {"recipient's domain", orDash(r.Domain)},
-		{"state", state}, {"seal", seal}, {"grade", orDash(r.Grade)},
+		{"state", state}, {"lane", string(r.Stream) + ", priority " + strconv.Itoa(r.Priority)}, {"seal", seal}, {"grade", orDash(r.Grade)},
 		{"allowed seals", orDash(strings.Join(seals, ", ")) + "; tls at no less than " + r.Plan.Floor.String()},
 		{"chosen by rule", r.Plan.Rule}, {"purpose", string(r.Plan.Purpose)}, {"attempts", strconv.Itoa(r.Attempts)},
 		{"accepted", when(r.CreatedAt, "-")},

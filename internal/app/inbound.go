@@ -79,6 +79,12 @@ func (s *Server) cameBack(ctx context.Context, org, delivery id.ID, _, what stri
 	case what == "complained":
 		s.Pools.Heard(from, site, pool.Complained)
 	}
+	if s.engine != nil || err != nil {
+		return
+	}
+	if err := s.Pools.Flush(ctx); err != nil { // nothing writes down what a node counts that does not deliver
+		s.Log.Warn("a report could not be counted with the pool its delivery left from", "delivery", delivery.Text(id.Delivery), "error", err)
+	}
 }
 
 // suppressionReasons are the words of the spool for those of suppress.

@@ -345,6 +345,9 @@ func (e *Engine) Poke() {
 	}
 }
 
+// Fit reports whether this run may send: its lease is not in doubt.
+func (e *Engine) Fit() bool { return e.lease.good() }
+
 // Depth tells how many items are in memory.
 func (e *Engine) Depth() int {
 	e.mu.Lock()

@@ -142,6 +142,7 @@ type Queued struct {
 	Delivery, Org, Message id.ID
 	Domain                 string
 	State                  State
+	Lane                   Lane
 	Seal                   policy.Seal
 	Reason                 string
 	Attempts               int
@@ -153,6 +154,7 @@ type Queued struct {
 type QueueFilter struct {
 	State  State
 	Domain string
+	Stream Stream
 	After  id.ID // deliveries after this one, in order of acceptance
 	Limit  int
 }
@@ -160,7 +162,7 @@ type QueueFilter struct {
 // Queue lists unsettled deliveries of the organization; of all organizations
 // when the transaction is the system's.
 func Queue(tx *db.Tx, f QueueFilter) ([]Queued, error) {
-	query := `SELECT u.delivery_id, u.org_id, u.message_id, u.domain, u.state, u.next_at, d.seal, d.reason, d.attempts, d.created_at
+	query := `SELECT u.delivery_id, u.org_id, u.message_id, u.domain, u.state, u.lane, u.next_at, d.seal, d.reason, d.attempts, d.created_at
 		FROM spool_unsettled u JOIN spool_deliveries d ON d.id = u.delivery_id WHERE u.delivery_id > ?`
 	args := []any{f.After}
 	if tx.Org() != db.System {
@@ -172,13 +174,19 @@ func Queue(tx *db.Tx, f QueueFilter) ([]Queued, error) {
 	if f.Domain != "" {
 		query, args = query+" AND u.domain = ?", append(args, f.Domain)
 	}
+	switch first := LaneOf(Bulk, 0); f.Stream {
+	case Transactional:
+		query, args = query+" AND u.lane < ?", append(args, int64(first))
+	case Bulk:
+		query, args = query+" AND u.lane >= ?", append(args, int64(first))
+	}
 	return db.All(tx, scanQueued, query+" ORDER BY u.delivery_id LIMIT ?", append(args, f.Limit)...)
 }
 
 func scanQueued(row db.Row) (q Queued, err error) {
 	var state, seal string
 	var next, created int64
-	err = row.Scan(&q.Delivery, &q.Org, &q.Message, &q.Domain, &state, &next, &seal, &q.Reason, &q.Attempts, &created)
+	err = row.Scan(&q.Delivery, &q.Org, &q.Message, &q.Domain, &state, &q.Lane, &next, &seal, &q.Reason, &q.Attempts, &created)
 	q.State, q.Seal = State(state), policy.Seal(seal)
 	q.NextAt, q.CreatedAt = clock.FromMicros(next), clock.FromMicros(created)
 	return q, err

@@ -43,6 +43,8 @@ type site struct {
 	org id.ID
 	run id.ID
 	log bytes.Buffer
+
+	proved bool // of senders outside
 }
 
 func newSite(t testing.TB, d *db.DB) *site {
@@ -74,6 +76,7 @@ func (s *site) accept(source, sender string, recipients ...string) (spool.Messag
 			Tags: []private.String{private.NewString(canaryTag)}},
 		CreatedAt: now, SendAt: now, ExpiresAt: now.Add(48 * time.Hour),
 	}
+	m.Envelope.Proved = s.proved
 	if sender != "" {
 		m.Envelope.Sender = address(s.t, sender)
 	}

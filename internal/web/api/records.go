@@ -15,7 +15,7 @@ import (
 type messageAnswer struct {
 	ID         string            `json:"id" doc:"The message." example:"msg_06fz1k8mcdvxx0h4s8w3q2t9ag"`
 	CreatedAt  time.Time         `json:"created_at" doc:"When it was accepted."`
-	Source     string            `json:"source" doc:"How it came: api, smtp or relay." example:"api"`
+	Source     string            `json:"source" doc:"How it came: api, smtp or relay; inbound is mail from outside for a member." example:"api"`
 	ClientID   string            `json:"client_id,omitempty" doc:"The key that handed it in."`
 	Purpose    string            `json:"purpose" doc:"Why it is sent, after the policy looked at it." example:"treatment"`
 	Stream     string            `json:"stream" doc:"transactional or bulk." example:"transactional"`

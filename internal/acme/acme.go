@@ -114,7 +114,7 @@ func New(d Deps) *Service {
 // Load takes the certificates that are stored.
 func (s *Service) Load(ctx context.Context) error {
 	s.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return s.magic, nil },
+		GetConfigForCert:   s.maintained,
 		RenewCheckInterval: s.RenewEvery, Logger: zap.NewNop(),
 	})
 	// certmagic's own log quotes the account's contact; what people must know
@@ -135,6 +135,18 @@ func (s *Service) Load(ctx context.Context) error {
 	}
 	return nil
 }
+
+var errAsksNothing = errors.New("no challenge reaches this node; it takes what others obtain")
+
+// maintained has certmagic renew certificates on nodes that can.
+func (s *Service) maintained(certmagic.Certificate) (*certmagic.Config, error) {
+	if !s.asks() {
+		return nil, errAsksNothing
+	}
+	return s.magic, nil
+}
+
+func (s *Service) asks() bool { return s.TLSALPN || s.HTTP }
 
 // Start begins to obtain what is missing.
 func (s *Service) Start(ctx context.Context) {

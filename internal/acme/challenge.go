@@ -69,23 +69,24 @@ func (s *Service) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 		return acmez.TLSALPN01ChallengeCert(c)
 	}
 	for _, n := range []string{name, normal(s.Hostname)} {
-		if c := s.newest(n); c != nil {
-			return c, nil
+		if c, held := s.newest(n); held {
+			return &c.Certificate, nil
 		}
 	}
 	return nil, errNoCertificate
 }
 
-func (s *Service) newest(name string) (best *tls.Certificate) {
-	if name == "" || !s.isOurs(name) {
-		return nil
+// newest gives the certificate that is shown for a name of ours.
+func (s *Service) newest(name string) (best certmagic.Certificate, held bool) {
+	if !s.isOurs(name) {
+		return best, false
 	}
 	for _, c := range s.cache.AllMatchingCertificates(name) {
-		if best == nil || c.Leaf.NotAfter.After(best.Leaf.NotAfter) {
-			best = &c.Certificate
+		if !held || c.Leaf.NotAfter.After(best.Leaf.NotAfter) {
+			best, held = c, true
 		}
 	}
-	return best
+	return best, held
 }
 
 const challengePrefix = "/.well-known/acme-challenge/"

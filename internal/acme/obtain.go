@@ -29,18 +29,21 @@ func (s *Service) round(ctx context.Context) error {
 	}
 	var missing []string
 	for _, name := range *s.names.Load() {
-		if s.newest(name) != nil {
+		old, held := s.newest(name)
+		if held && (s.asks() || !old.NeedsRenewal(s.magic)) {
 			continue
 		}
-		_, err := s.magic.CacheManagedCertificate(ctx, name)
+		now, err := s.magic.CacheManagedCertificate(ctx, name)
 		switch {
+		case err == nil && held && now.Hash() != old.Hash():
+			s.cache.Remove([]string{old.Hash()})
 		case errors.Is(err, errNotStored):
 			missing = append(missing, name)
 		case err != nil:
 			s.Log.Error("a stored certificate could not be read", "host", name, "error", err)
 		}
 	}
-	if s.TLSALPN || s.HTTP {
+	if s.asks() {
 		s.obtainAll(ctx, missing)
 	}
 	return nil
@@ -100,8 +103,6 @@ func (s *Service) obtain(ctx context.Context, name string) (tried bool, err erro
 	return true, err
 }
 
-var errAnswersNothing = errors.New("no challenge reaches this node; others renew")
-
 // event hears of certmagic. What comes of an attempt of ours is told by
 // obtainAll; renewals are certmagic's own.
 func (s *Service) event(_ context.Context, event string, data map[string]any) error {
@@ -109,9 +110,6 @@ func (s *Service) event(_ context.Context, event string, data map[string]any) er
 	renewal, _ := data["renewal"].(bool)
 	switch event {
 	case "cert_obtaining":
-		if !s.TLSALPN && !s.HTTP {
-			return errAnswersNothing
-		}
 		if !s.isOurs(name) {
 			return errNotOurs
 		}

@@ -31,6 +31,9 @@ func Examine(ctx context.Context, cfg *config.Config, mx string) ([]doctor.Findi
 		return doctor.Examine(ctx, d), nil
 	}
 	d.DB = core.DB
+	if core.ACME != nil {
+		d.Obtained = core.ACME.Held
+	}
 	found := doctor.Examine(ctx, d)
 	return found, errors.Join(ctx.Err(), core.Close())
 }

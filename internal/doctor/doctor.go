@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/acme"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
@@ -51,6 +52,9 @@ type Deps struct {
 	Clock    clock.Clock
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain net.Dialer
 	MX       string                                                            // domain whose mail host is tried; empty: none
+
+	// Obtained gives the certificates that were got by ACME. nil: it is not used.
+	Obtained func(ctx context.Context) ([]acme.Held, error)
 
 	// Disk gives the free and all octets of a folder's file system.
 	Disk func(folder string) (free, all uint64, err error)

@@ -81,8 +81,11 @@ func (d Deps) pointsBack(ctx context.Context, addr netip.Addr, name string) []Fi
 
 const certificateSoon = 14 * 24 * time.Hour
 
-func (d Deps) certificate(context.Context) []Finding {
+func (d Deps) certificate(ctx context.Context) []Finding {
 	files := d.Config.TLS
+	if files.ByACME() && d.Obtained != nil {
+		return d.obtained(ctx)
+	}
 	if files.CertFile == "" {
 		return warning("Name a certificate in [tls], unless nothing but a proxy on this machine talks to it.", "There is no certificate.")
 	}

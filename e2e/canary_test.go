@@ -26,21 +26,28 @@ var canaries = map[string]string{
 	"local part": "zaunkoenig.patient77", "file name": "albatros-befund-2093", "attachment": "PELIKAN-attachment-5561",
 	"tag": "eisvogel-tag-3347", "metadata": "wiedehopf-meta-8826", "header": "turmfalke-header-1954",
 	"sender name": "Goldammer-Sendername", "smtp subject": "Rohrdommel-SMTP-subj", "smtp body": "rotkehlchen-smtp-6617",
-	"reply": "blaumeise-reply-7719",
+	"reply": "blaumeise-reply-7719", "archive": "kiebitz.archive9102", "suppressed": "bachstelze.stop4417", "imported": "dompfaff.list8230",
+	"note": "zilpzalp-note-6641", "matter": "Steinkauz-v-Clinic-3308", "hold reason": "eichelhaeher-subpoena-5527", "holder": "Mauersegler-officer-2204",
+	"held": "schwarzspecht.held5093", "diagnostic": "wendehals-mailbox-9954", "report contact": "kranich.contact7736", "report comment": "seeadler-comment-1183",
+	"member": "nachtigall.nurse6659", "stranger": "habicht.outside3318", "inbound": "gimpel-inbound-text-4471",
+	"partner key": "kernbeisser-partner-key-8813-xyz", // octets of a private key
+	// What PKCS #8 has before the octets of an RSA key, whatever they are.
+	"DKIM key": "\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x82",
 }
 
 // TestCanary sends marked content through every flow and finds it neither on
 // the wire nor, after a kill, on disk: not in the data folder, the logs or the
 // database's files.
 func TestCanary(t *testing.T) {
-	t.Run("SQLite", func(t *testing.T) { testCanary(t, newSite(t, "", ""), nil) })
-	t.Run("PostgreSQL", func(t *testing.T) {
-		testCanary(t, newSite(t, dbtest.PostgresURL(t), ""), []string{dbtest.PostgresDir(t)})
-	})
+	t.Run("SQLite", func(t *testing.T) { testCanary(t, "", nil) })
+	t.Run("PostgreSQL", func(t *testing.T) { testCanary(t, dbtest.PostgresURL(t), []string{dbtest.PostgresDir(t)}) })
 }
 
-func testCanary(t *testing.T, s *site, disks []string) {
+func testCanary(t *testing.T, databaseURL string, disks []string) {
+	traces := newCollector(t)
+	s := newSite(t, databaseURL, traces.settings())
 	wire := capture(t, s)
+	s.plant(t)
 	sv := s.start()
 	to := canaries["local part"]
 	s.refuseWith(canaries["reply"])
@@ -70,6 +77,9 @@ func testCanary(t *testing.T, s *site, disks []string) {
 	if _, err := s.call("POST", "/api/v1/messages/search", map[string]any{"recipient": to + "@modern.example"}, nil); err != nil {
 		t.Fatal(err)
 	}
+	s.comesIn(t, r.Deliveries[0].ID)
+	s.tells(t)
+	search(t, "the traces", traces.traces(t))
 	_ = sv.end(syscall.SIGKILL)
 	captured := wire()
 	if len(captured) < 50_000 {

@@ -187,6 +187,14 @@ func newDoor(t *testing.T, conn net.Conn) *smtpDoor {
 	return d
 }
 
+// overTLS greets again, behind STARTTLS.
+func overTLS(t *testing.T, conn net.Conn) *smtpDoor {
+	t.Helper()
+	d := &smtpDoor{textproto.NewConn(conn), conn.LocalAddr().(*net.TCPAddr).Port}
+	d.ask(t, "EHLO client.clinic.test")
+	return d
+}
+
 // reply reads one reply; of several lines it gives the last.
 func (d *smtpDoor) reply(t *testing.T) string {
 	t.Helper()

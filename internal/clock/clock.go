@@ -65,6 +65,17 @@ func (f *Fake) After(d time.Duration) <-chan time.Time {
 	return ch
 }
 
+// Jump sets the clock as an administrator does, or a time server: who waits
+// goes on waiting as long as before.
+func (f *Fake) Jump(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(d)
+	for i := range f.alarms {
+		f.alarms[i].at = f.alarms[i].at.Add(d)
+	}
+}
+
 // Advance moves the clock and wakes who waits for a time that has come.
 func (f *Fake) Advance(d time.Duration) {
 	f.mu.Lock()

@@ -37,7 +37,8 @@ func (l *lease) run() id.ID {
 func (l *lease) good() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.id.IsZero() && l.clock.Now().Sub(l.renewed) < l.length/2
+	since := l.clock.Now().Sub(l.renewed) // less than nothing where the clock was set back
+	return !l.id.IsZero() && since >= 0 && since < l.length/2
 }
 
 // register begins a new run.
@@ -173,7 +174,8 @@ func (e *Engine) keepLease() {
 		}
 		e.countNodes()
 		buried, err := e.buryDead()
-		due := !e.Clock.Now().Before(sweep)
+		left := sweep.Sub(e.Clock.Now())
+		due := left <= 0 || left > sweepEvery // the clock was set back
 		if err == nil && (buried || due) {
 			err = e.takeOver(e.ctx)
 		}

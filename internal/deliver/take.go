@@ -56,7 +56,7 @@ func (e *Engine) takeDue() {
 // last look, and now and then, as often as its cost allows, all of them.
 func (e *Engine) look() error {
 	now := e.Clock.Now()
-	if now.Before(e.scanAt) {
+	if left := e.scanAt.Sub(now); left > 0 && left <= scanMost { // more where the clock was set back
 		var lines []spool.Line
 		if err := e.DB.Read(e.ctx, db.System, func(tx *db.Tx) (err error) {
 			lines, err = spool.Lately(tx, e.lookedAt.Add(-latelyAgain), now, latelyMost)

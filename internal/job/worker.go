@@ -44,6 +44,7 @@ func (w *worker) work(ctx context.Context) {
 	defer w.release(ctx)
 	for ctx.Err() == nil {
 		now := w.d.Clock.Now()
+		w.bound(now)
 		switch {
 		case !w.held:
 			w.join(ctx)
@@ -55,6 +56,19 @@ func (w *worker) work(ctx context.Context) {
 			w.rest(ctx, now)
 		}
 	}
+}
+
+// bound keeps what is to come no further away than it can be: where the clock
+// was set back, nothing waits until it has caught up.
+func (w *worker) bound(now time.Time) {
+	bound := func(at *time.Time, most time.Duration) {
+		if last := now.Add(most); at.After(last) {
+			*at = last
+		}
+	}
+	bound(&w.renewAt, w.lease/3)
+	bound(&w.next, max(w.Every, backoffMost))
+	bound(&w.soonest, max(w.Every, backoffMost))
 }
 
 // join asks for the lease, and waits a while if another run has it.

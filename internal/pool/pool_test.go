@@ -399,3 +399,38 @@ func TestCountsAreBounded(t *testing.T) {
 		t.Errorf("%d keys", len(s.counts))
 	}
 }
+
+// TestTheClockIsSet: a day's ceiling is the day's, however often the clock comes
+// back to it, and setting it forward by a year forgets nothing of today.
+func TestTheClockIsSet(t *testing.T) {
+	clk := clock.NewFake(noon)
+	s := service(t, dbtest.SQLite(t), clk, config.Pool{Name: "bulk", Streams: []string{"bulk"}, DailyCeiling: 5})
+	all := func(what string, leave int) {
+		t.Helper()
+		if got := sent(t, s, 10, "google"); got["bulk"] != leave {
+			t.Errorf("%s: %d of 10 may leave, want %d", what, got["bulk"], leave)
+		}
+	}
+	all("today", 5)
+	s.Heard("bulk", "google", Accepted)
+	clk.Jump(-24 * time.Hour)
+	all("yesterday", 5)
+	clk.Jump(24 * time.Hour)
+	all("today once more", 0)
+	clk.Jump(365 * 24 * time.Hour)
+	all("in a year", 5)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clk.Jump(-365 * 24 * time.Hour)
+	all("today after all", 0)
+	var accepted int64
+	if err := s.DB.Read(t.Context(), db.System, func(tx *db.Tx) error {
+		return tx.Row("SELECT accepted FROM pool_days WHERE pool = 'bulk' AND site = '' AND day = ?", dayOf(noon)).Scan(&accepted)
+	}); err != nil || accepted != 1 {
+		t.Errorf("%d were taken today, %v", accepted, err)
+	}
+}

@@ -152,8 +152,11 @@ func (p *Posture) differs(q *Posture) bool {
 
 // fresh reports whether nothing has to be looked up.
 func (p *Posture) fresh(now time.Time) bool {
-	return now.Before(p.MXExpires) && now.Before(p.STS.CheckAt)
+	return p.freshMX(now) && now.Before(p.STS.CheckAt)
 }
+
+// freshMX is also false of an answer from the future: the clock was set back.
+func (p *Posture) freshMX(now time.Time) bool { return now.Before(p.MXExpires) && !now.Before(p.MXAt) }
 
 // at gives what still holds at now: an expired MTA-STS policy, an old TLS result
 // and mail hosts that nobody asked for in a week are left out.

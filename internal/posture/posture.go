@@ -179,7 +179,7 @@ func (s *Service) Refresh(ctx context.Context, domain string) (Posture, error) {
 	if e.posture != nil && e.posture.fresh(now) {
 		return view(e.posture, now), nil
 	}
-	if now.Before(e.failedUntil) {
+	if left := e.failedUntil.Sub(now); left > 0 && left <= retryMX { // more where the clock was set back
 		return Posture{}, e.failed
 	}
 	flight := s.flights.DoChan(domain, func() (any, error) {
@@ -228,7 +228,7 @@ func (s *Service) lookUp(ctx context.Context, domain string) (*Posture, error) {
 		}
 	}()
 	var failed error
-	if !now.Before(old.MXExpires) {
+	if !old.freshMX(now) {
 		failed = s.lookUpMX(ctx, domain, &next, now)
 	}
 	<-policyDone
@@ -250,6 +250,9 @@ func (s *Service) lookUpMX(ctx context.Context, domain string, p *Posture, now t
 		p.MXError = resolve.Word(err)
 		if !p.MXAt.IsZero() && !p.Secure && now.Before(p.MXAt.Add(graceMX)) {
 			p.MXExpires = now.Add(retryMX)
+			if p.MXAt.After(now) { // the clock was set back
+				p.MXAt = now
+			}
 			return nil
 		}
 		return fault.New(fault.Unavailable, "dns_failure",

@@ -429,3 +429,29 @@ func TestPostureAsJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestTheClockIsSet: set back by a day, the clock makes no answer and no failure
+// hold for a day longer.
+func TestTheClockIsSet(t *testing.T) {
+	w := start(t, dbtest.SQLite(t))
+	w.refresh(t, "modern.example")
+	w.net.SetDNSFault("tls12.example", fake.ServFail)
+	if _, err := w.Refresh(t.Context(), "tls12.example"); !fault.Is(err, fault.Unavailable) {
+		t.Fatal(err)
+	}
+	w.clock.Jump(-24 * time.Hour)
+	w.net.SetMX("modern.example", fake.MX{Preference: 10, Host: "mx.tls12.example"})
+	w.net.SetDNSFault("tls12.example", fake.NoDNSFault)
+	if p := w.refresh(t, "modern.example"); hostsOf(p) != "mx.tls12.example" {
+		t.Errorf("an answer from the future holds: %s", p)
+	}
+	w.refresh(t, "tls12.example")
+	w.net.SetDNSFault("modern.example", fake.ServFail)
+	w.clock.Jump(-24 * time.Hour)
+	asked := w.net.Queries("modern.example")
+	w.refresh(t, "modern.example")
+	w.refresh(t, "modern.example")
+	if n := w.net.Queries("modern.example") - asked; n > 2 { // one question, put twice to a resolver that fails
+		t.Errorf("a failing resolver is asked each time: %d questions", n)
+	}
+}

@@ -169,9 +169,9 @@ func (s *Service) Start(ctx context.Context) {
 	})
 }
 
-// Stop ends what is under way and gives back what it held, as far as there is
-// time.
-func (s *Service) Stop(ctx context.Context) {
+// Stop ends what is under way and gives back what it held. It is bounded:
+// certmagic does not let go of an answer it waits for.
+func (s *Service) Stop() {
 	if s.stop != nil {
 		s.stop()
 	}
@@ -187,7 +187,7 @@ func (s *Service) Stop(ctx context.Context) {
 	}()
 	select {
 	case <-done:
-	case <-ctx.Done():
+	case <-time.After(closeLimit):
 		s.Log.Error("what was under way with the certificate authority did not end in time")
 	}
 }

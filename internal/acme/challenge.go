@@ -92,8 +92,8 @@ func (s *Service) newest(name string) (best certmagic.Certificate, held bool) {
 const challengePrefix = "/.well-known/acme-challenge/"
 
 // Door answers challenges over plain HTTP (RFC 8555 section 8.3) and sends
-// everybody else to https, at the host they asked for if it is ours. bases
-// gives where a host is served, if that is not plainly its name.
+// everybody else to https, at the host they asked for if it is ours. base gives
+// the URL that a host is served at.
 func (s *Service) Door(base func(host string) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host

@@ -18,9 +18,12 @@ type failure struct {
 	next  time.Time
 }
 
-// waits grow so that a name that nobody published is asked for a few times a
-// day: authorities count failures.
-var waits = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour}
+// waitAfter grows, so that a name that an authority refuses is asked for a few
+// times a day: authorities count failures.
+func waitAfter(failures int) time.Duration {
+	waits := [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour}
+	return waits[min(failures, len(waits))-1]
+}
 
 // round takes what other nodes obtained and obtains what nobody has.
 func (s *Service) round(ctx context.Context) error {
@@ -81,9 +84,9 @@ func (s *Service) note(name string, err error) {
 		delete(s.failures, name)
 		return
 	}
-	times := s.failures[name].times
-	wait := waits[min(times, len(waits)-1)]
-	s.failures[name] = failure{times + 1, s.Clock.Now().Add(wait)}
+	times := s.failures[name].times + 1
+	wait := waitAfter(times)
+	s.failures[name] = failure{times, s.Clock.Now().Add(wait)}
 	s.Log.Warn("no certificate could be obtained", "host", name, "again_in", wait, "error", s.clean(err))
 }
 

@@ -159,6 +159,16 @@ func examined(t *testing.T, cfg *config.Config) []doctor.Finding {
 	return found
 }
 
+// TestCertificatesInFIPSMode: the same where everything that FIPS 140-3 does not
+// approve ends in an error.
+func TestCertificatesInFIPSMode(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestCertificatesByACME$", "-test.v")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestCertificatesByACME")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestANodeWithoutItsAuthority starts and serves what needs no certificate.
 func TestANodeWithoutItsAuthority(t *testing.T) {
 	cfg := acmeConfig(t)

@@ -103,9 +103,9 @@ func (c *certificate) start(ctx context.Context) {
 	}
 }
 
-func (c *certificate) stop(ctx context.Context) {
+func (c *certificate) stop() {
 	if c.acme != nil {
-		c.acme.Stop(ctx)
+		c.acme.Stop()
 	}
 	select {
 	case <-c.done:

@@ -141,7 +141,7 @@ func (s *Server) Stop(ctx context.Context) {
 	}
 	s.Pools.Stop()
 	if s.certs != nil {
-		s.certs.stop(ctx)
+		s.certs.stop()
 	}
 	s.tracer.stop(ctx)
 	s.lock.release()

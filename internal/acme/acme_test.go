@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	protocol "github.com/mholt/acmez/v3/acme"
 	"go.uber.org/goleak"
 
@@ -272,6 +273,37 @@ func TestAnAuthorityThatIsAway(t *testing.T) {
 	}
 	if log := n.log.String(); !strings.Contains(log, "not for the contact") || strings.Contains(log, "ops.person") {
 		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// TestTheAuthoritySaysWhenToRenew (RFC 9773): Pebble of Debian cannot.
+func TestTheAuthoritySaysWhenToRenew(t *testing.T) {
+	n := newNodes(t, dbtest.SQLite(t))
+	start := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	mux := http.NewServeMux()
+	ca := httptest.NewTLSServer(mux)
+	defer ca.Close()
+	mux.HandleFunc("/dir", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"renewalInfo":%q}`, ca.URL+"/ari")
+	})
+	mux.HandleFunc("/ari/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "3600")
+		_, _ = fmt.Fprintf(w, `{"suggestedWindow":{"start":%q,"end":%q}}`, start.Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339))
+	})
+	n.deps.Directory, n.deps.Roots = ca.URL+"/dir", x509.NewCertPool()
+	n.deps.Roots.AddCert(ca.Certificate())
+	pair, err := n.net.Issue([]string{n.host}, fake.CertOptions{})
+	must(t, err)
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	must(t, err)
+	i := newIssuer(n.deps, nil)
+	defer i.close()
+	pair.Leaf = leaf
+	info, err := i.GetRenewalInfo(t.Context(), certmagic.Certificate{Certificate: pair})
+	if err != nil || !info.SuggestedWindow.Start.Equal(start) || info.SelectedTime.Before(start) {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
 

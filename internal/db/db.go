@@ -76,13 +76,17 @@ type DB struct {
 	gate    sync.RWMutex // held for writing only to close
 	closing bool
 
-	texts sync.Map // SQL with ? → SQL of this engine
+	queries *statements // of readers, on SQLite
+	texts   sync.Map    // SQL with ? → SQL of this engine
 }
 
 const (
 	postgresLanes = 4   // transactions that PostgreSQL commits side by side
 	batchLimit    = 200 // writes in one transaction
 	queueLimit    = 4096
+
+	writerCache = "cache_size(-48000)" // KiB
+	readerCache = "cache_size(-4000)"
 )
 
 // Open connects and checks that the engine keeps what it acknowledges.
@@ -118,11 +122,14 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 	q := url.Values{}
 	q["_pragma"] = []string{
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)",
-		"foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16000)",
+		"foreign_keys(1)", "temp_store(MEMORY)",
 	}
 	if o.MaxPages > 0 {
 		q.Add("_pragma", "max_page_count("+strconv.Itoa(o.MaxPages)+")")
 	}
+	// The pages that one writer changes at random are worth more memory than
+	// what eight readers look at, which the system's cache has too.
+	q.Add("_pragma", writerCache)
 	q.Set("_txlock", "immediate")
 	// The name is a URI (https://sqlite.org/uri.html): a # would cut the path
 	// short, and two folders would share one file.
@@ -135,13 +142,14 @@ func (d *DB) openSQLite(ctx context.Context, o Options) error {
 	if err := d.writer.PingContext(ctx); err != nil {
 		return fmt.Errorf("open SQLite: %w", err)
 	}
-	q.Add("_pragma", "query_only(1)")
+	q["_pragma"] = append(q["_pragma"], "query_only(1)", readerCache) // the last one counts
 	q.Set("_txlock", "deferred")
 	if d.reader, err = sql.Open("sqlite", name+q.Encode()); err != nil {
 		return fmt.Errorf("open SQLite: %w", err)
 	}
 	d.reader.SetMaxOpenConns(8)
 	d.reader.SetMaxIdleConns(8)
+	d.queries = newStatements(d.reader)
 	return nil
 }
 
@@ -177,6 +185,9 @@ func (d *DB) Close() error {
 	}
 	d.gate.Unlock()
 	d.lanes.Wait()
+	if d.queries != nil {
+		d.queries.close()
+	}
 	return d.closePools()
 }
 

@@ -102,7 +102,9 @@ func (d *DB) Read(ctx context.Context, org id.ID, fn func(*Tx) error) error {
 	}
 	defer func() { _ = tx.Rollback() }()
 	t := &Tx{d: d, ctx: ctx, on: tx, org: org}
-	if d.Dialect == PostgreSQL {
+	if d.Dialect == SQLite {
+		t.on = reading{tx, d.queries}
+	} else {
 		if _, err := t.Exec(setOrg, org.Text(id.Org)); err != nil {
 			return unavailable(err)
 		}

@@ -33,12 +33,12 @@ type worker struct {
 	sourced bool        // a pool counts the item under way
 	paced   bool        // the site's rate counts it
 	current spool.Item
-	turn    bool // among the strangers of the engine
 	attend  bool // what the site's suspension must not hold up
 	put     putBack
 
-	mu   sync.Mutex // slot, against the timer that lends it
+	mu   sync.Mutex // what follows, against the timers that lend it
 	slot *slots     // that the connection counts in, or nil
+	turn bool       // it counts among the strangers of the engine
 }
 
 // putBack says that the item under way was not attempted, and why.
@@ -284,8 +284,10 @@ func (w *worker) patiently(ctx context.Context, urgent, stalled bool, do func())
 			return errStopping
 		}
 		defer func() { <-room.stalled }()
-		w.known()
+		timer := time.AfterFunc(stallAfter, w.known) // of the peer: wall time
+		defer timer.Stop()
 		do()
+		timer.Stop()
 		if w.conn != nil {
 			return w.hold(ctx, urgent) // until then an open connection counts among the stalled
 		}
@@ -323,16 +325,23 @@ func (w *worker) patiently(ctx context.Context, urgent, stalled bool, do func())
 // nothing is known of it: ten thousand that are tried for the first time at
 // once would each take memory for it. Whoever waits has nothing yet.
 func (w *worker) introduce(ctx context.Context) bool {
-	if w.proven() || w.turn {
+	if w.proven() {
 		return true
 	}
-	w.turn = w.enter(ctx, w.e.strangers)
-	return w.turn
+	if !w.enter(ctx, w.e.strangers) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turn = true
+	return true
 }
 
-// known ends what introduce began: the domain is looked up, and what is done
-// with it now is bounded otherwise.
+// known ends what introduce began, when the first attempt has ended or the
+// host lets it wait: others need not.
 func (w *worker) known() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.turn {
 		<-w.e.strangers
 		w.turn = false

@@ -15,6 +15,7 @@ import (
 // queueCmd works on what is not settled.
 type queueCmd struct {
 	List    queueListCmd    `cmd:"" help:"List deliveries that are not settled."`
+	Top     queueTopCmd     `cmd:"" help:"Watch the destinations live: what waits, what flows, and who is in trouble."`
 	Show    queueShowCmd    `cmd:"" help:"Show one delivery and its history, settled or not."`
 	Hold    queueHoldCmd    `cmd:"" help:"Stop deliveries until they are released."`
 	Release queueReleaseCmd `cmd:"" help:"Let held deliveries go."`

@@ -251,8 +251,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.takeOver(ctx); err != nil {
 		return err
 	}
-	e.loops.Add(2)
+	e.loops.Add(3)
 	go e.keepLease()
+	go e.tellStats()
 	go e.takeDue()
 	return nil
 }

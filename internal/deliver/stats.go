@@ -9,15 +9,16 @@ import (
 // SiteStat is how one site stands, as one source pool sees it. It names no
 // address.
 type SiteStat struct {
-	Pool, Site  string
-	Domains     int       // with mail in memory
-	Ready       int       // deliveries in memory
-	InFlight    int       // workers at it
-	Connections int       // that the Governor allowed
-	PerMinute   int       // messages taken in the last minute, about
-	LastReply   string    // accepted, deferred, refused, timeout, unreachable, weak_tls or empty
-	Suspended   time.Time // until then it is left alone; zero unless it is
-	Why         string    // of that, or of being slowed down
+	Pool        string    `json:"pool"`
+	Site        string    `json:"site"`
+	Domains     int       `json:"domains"`            // with mail in memory
+	Ready       int       `json:"ready"`              // deliveries in memory
+	InFlight    int       `json:"in_flight"`          // workers at it
+	Connections int       `json:"connections"`        // that the Governor allowed
+	PerMinute   int       `json:"per_minute"`         // messages taken in the last minute, about
+	LastReply   string    `json:"last_reply"`         // accepted, deferred, refused, timeout, unreachable, weak_tls or empty
+	Suspended   time.Time `json:"suspended,omitzero"` // until then it is left alone; zero unless it is
+	Why         string    `json:"why,omitempty"`      // of that, or of being slowed down
 }
 
 // Stats tells of every site with mail or connections, the busiest first. What
@@ -30,8 +31,11 @@ func (e *Engine) Stats() []SiteStat {
 	for key, s := range e.sites {
 		s.slide(now)
 		state := s.gov.State()
-		by[s] = &SiteStat{Pool: key.pool, Site: key.site, Connections: s.open, PerMinute: max(s.taken[0], s.taken[1]),
-			LastReply: s.last, Suspended: state.Suspended, Why: state.Reason}
+		stat := &SiteStat{Pool: key.pool, Site: key.site, Connections: s.open, PerMinute: max(s.taken[0], s.taken[1]), LastReply: s.last, Why: state.Reason}
+		if state.Suspended.After(now) { // it is not told of time that passes unused
+			stat.Suspended = state.Suspended
+		}
+		by[s] = stat
 	}
 	var all []SiteStat
 	for _, q := range e.queues {
@@ -56,4 +60,44 @@ func (e *Engine) Stats() []SiteStat {
 		return cmp.Or(cmp.Compare(b.PerMinute, a.PerMinute), cmp.Compare(b.Ready, a.Ready), cmp.Compare(a.Site, b.Site), cmp.Compare(a.Pool, b.Pool))
 	})
 	return all
+}
+
+// Trouble grades how badly a site stands: 0 for well.
+func (s SiteStat) Trouble() int {
+	switch {
+	case !s.Suspended.IsZero():
+		return 5
+	case s.LastReply == "unreachable", s.LastReply == "timeout":
+		return 4
+	case s.LastReply == "weak_tls":
+		return 3
+	case s.LastReply == "refused", s.LastReply == "deferred":
+		return 2
+	case s.Why != "":
+		return 1
+	}
+	return 0
+}
+
+// Before orders sites for people: those in trouble first, then the largest.
+func (s SiteStat) Before(o SiteStat) int {
+	return cmp.Or(cmp.Compare(o.Trouble(), s.Trouble()), cmp.Compare(o.Ready, s.Ready), cmp.Compare(o.PerMinute, s.PerMinute),
+		cmp.Compare(s.Site, o.Site), cmp.Compare(s.Pool, o.Pool))
+}
+
+// Add puts together what pools or nodes say of one site: numbers add up, and of
+// words the most troubled is told.
+func (s SiteStat) Add(o SiteStat) SiteStat {
+	if o.Trouble() > s.Trouble() || s.LastReply == "" && s.Trouble() == 0 {
+		s.LastReply, s.Why = o.LastReply, o.Why
+	}
+	if o.Suspended.After(s.Suspended) {
+		s.Suspended = o.Suspended
+	}
+	s.Domains += o.Domains
+	s.Ready += o.Ready
+	s.InFlight += o.InFlight
+	s.Connections += o.Connections
+	s.PerMinute += o.PerMinute
+	return s
 }

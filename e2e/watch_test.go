@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/internal/fake"
 )
 
 // topShown is what "queue top" prints with --json.
@@ -39,6 +42,8 @@ func (s topShown) site(name string) (found topSite) {
 // of JSON, and on a terminal that it gives back as it was.
 func TestQueueTop(t *testing.T) {
 	eachSite(t, "", func(t *testing.T, s *site) {
+		s.net.SetMX("dead.example", fake.MX{Preference: 10, Host: "mx.dead.example"})
+		s.net.SetA("mx.dead.example", netip.MustParseAddr("127.23.250.251"))
 		s.start()
 		for _, m := range []map[string]any{
 			{"to": []string{"mira@modern.example", "dora@dead.example"}, "text": "x"},

@@ -132,7 +132,7 @@ const siteLeast = 24 // characters of a destination's name
 
 // lines are what fits on the screen.
 func (s topScreen) lines(t app.Top) []string {
-	name := max(siteLeast, s.width-54)
+	name := max(siteLeast, s.width-55)
 	out := []string{s.cut(s.heading(t)), ""}
 	row := func(cells ...string) string {
 		return fmt.Sprintf("%-*s %8s %9s %5s %7s  %-11s %s", name, clip(printable(cells[0]), name), cells[1], cells[2], cells[3], cells[4], cells[5], cells[6])

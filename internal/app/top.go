@@ -83,7 +83,9 @@ func (w *Watcher) Look(ctx context.Context) (Top, error) {
 		add(s)
 	}
 	for _, s := range by {
-		t.Sites = append(t.Sites, *s)
+		if s.size()+s.InFlight+s.Connections+s.PerMinute > 0 || !s.Suspended.IsZero() { // trouble that nothing waits for is over
+			t.Sites = append(t.Sites, *s)
+		}
 	}
 	slices.SortFunc(t.Sites, func(a, b TopSite) int {
 		return cmp.Or(cmp.Compare(b.Trouble(), a.Trouble()), cmp.Compare(b.size(), a.size()), a.Before(b.SiteStat))

@@ -21,8 +21,8 @@ type SiteStat struct {
 	Why         string    `json:"why,omitempty"`      // of that, or of being slowed down
 }
 
-// Stats tells of every site with mail or connections, the busiest first. What
-// is scheduled stands in the database.
+// Stats tells of every site with mail or connections and of those in trouble,
+// the busiest first. What is scheduled stands in the database.
 func (e *Engine) Stats() []SiteStat {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -52,7 +52,7 @@ func (e *Engine) Stats() []SiteStat {
 		s.InFlight += q.workers
 	}
 	for _, s := range by {
-		if s.Ready+s.InFlight+s.Connections > 0 || !s.Suspended.IsZero() || s.PerMinute > 0 {
+		if s.Ready+s.InFlight+s.Connections+s.PerMinute+s.Trouble() > 0 {
 			all = append(all, *s)
 		}
 	}

@@ -285,7 +285,7 @@ func TestTheAuthoritySaysWhenToRenew(t *testing.T) {
 	defer ca.Close()
 	mux.HandleFunc("/dir", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = fmt.Fprintf(w, `{"renewalInfo":%q}`, ca.URL+"/ari")
+		_, _ = fmt.Fprintf(w, `{"newNonce":%[1]q,"newAccount":%[1]q,"newOrder":%[1]q,"renewalInfo":%[2]q}`, ca.URL+"/none", ca.URL+"/ari")
 	})
 	mux.HandleFunc("/ari/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -207,6 +207,8 @@ func TestUsableRecords(t *testing.T) {
 			t.Errorf("%s: %s, %v", name, text, err)
 		}
 	}
+	w.net.PutTLSA(host, of(3, 1, 1))
+	w.clock.Advance(2 * time.Minute)
 	if text := w.refresh(t, "signed.example").String(); !strings.Contains(text, "proves where the mail goes") || !strings.Contains(text, "TLSA of "+host+": 3 1 1 ") {
 		t.Errorf("%s", text)
 	}

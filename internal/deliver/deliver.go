@@ -182,6 +182,7 @@ type Engine struct {
 	express   *slots        // connections for notices
 	strangers chan struct{} // domains that nothing is known of, while that changes
 	live      atomic.Int32
+	resting   int // idle workers, each with a connection
 
 	lookedAt, scanAt time.Time // of takeDue alone
 

@@ -146,7 +146,7 @@ func (e *Engine) staff(q *queue, notice bool) {
 		return
 	}
 	now := e.Clock.Now()
-	if q.workers == 0 || q.proven {
+	if q.workers == 0 || q.proven && !e.slots.full() {
 		if slot, ok := e.mayStart(q, now); ok {
 			q.workers++
 			e.begin(&worker{e: e, q: q, site: slot})

@@ -93,11 +93,14 @@ func onlyGreetings(t *testing.T, n *fake.Internet, domain string) {
 }
 
 // arranged is a node whose organization has arranged something.
-func arranged(t *testing.T, d *db.DB, n *fake.Internet) (*node, *partner.Service) {
+func arranged(t *testing.T, d *db.DB, n *fake.Internet, change ...func(*deliver.Deps)) (*node, *partner.Service) {
 	var partners *partner.Service
 	h := start(t, d, n, func(deps *deliver.Deps) {
 		partners = partner.New(partner.Deps{DB: d, Custody: deps.Custody, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler)})
 		deps.Partner = partners.Terms
+		for _, fn := range change {
+			fn(deps)
+		}
 	})
 	return h, partners
 }
@@ -196,11 +199,11 @@ func TestHoursPassBeforeThereIsNoTransport(t *testing.T) {
 func TestWhatADomainFailsByIsSaid(t *testing.T) {
 	n := internet(t)
 	signed(n, "modern.example", wrongTLSA)
-	h, partners := arranged(t, dbtest.SQLite(t), n)
+	h, partners := arranged(t, dbtest.SQLite(t), n, func(deps *deliver.Deps) { deps.RetryMin, deps.RetryMax = time.Hour, time.Hour })
 	if _, err := partners.Put(context.Background(), h.Org.ID, partner.Change{Domain: "tls12.example", Pins: []partner.Pin{keyPin(n.Certificate("mx.modern.example"))}}); err != nil {
 		t.Fatal(err)
 	}
-	h.door.ExpireAfter = 1500 * time.Millisecond
+	h.door.ExpireAfter = 30 * time.Minute // before the second attempt
 	r := h.accept(submit.Draft{}, "anna@modern.example", "bruno@tls12.example")
 	for i, want := range []string{spool.ReasonDANE, spool.ReasonPartner} {
 		one := r.Deliveries[i].Delivery

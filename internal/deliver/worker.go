@@ -92,7 +92,7 @@ func (w *worker) next() (spool.Work, bool) {
 			e.mu.Unlock()
 			return item, true
 		}
-		if w.conn == nil || w.express {
+		if w.conn == nil || w.express || e.resting >= cap(e.slots.moving) {
 			return w.leave()
 		}
 		w.rest(true)
@@ -166,8 +166,10 @@ func (w *worker) move(q *queue) {
 // caller holds the lock.
 func (w *worker) rest(idle bool) {
 	if idle {
+		w.e.resting++
 		w.q.idle = append(w.q.idle, w)
 	} else {
+		w.e.resting--
 		w.q.idle = without(w.q.idle, w)
 	}
 	if w.site == nil {
@@ -222,6 +224,9 @@ type slots struct {
 func newSlots(n int) *slots {
 	return &slots{make(chan struct{}, n), make(chan struct{}, min(stalledTimes*n, stalledMost))}
 }
+
+// full reports whether one more connection would only wait for its place.
+func (s *slots) full() bool { return len(s.moving) == cap(s.moving) }
 
 const (
 	stalledTimes = 10

@@ -126,13 +126,18 @@ func (c *Core) refused(tx *db.Tx, to mail.Address, delivery id.ID, class classif
 
 var inboundDesc = prometheus.NewDesc("sealpost_inbound_total", "What came from outside to port 25 since this node began, by what it was.", []string{"what"}, nil)
 
+var bouncesDesc = prometheus.NewDesc("sealpost_bounces_total", "Deliveries that were reported undeliverable after a mail host had taken them, by class.", []string{"class"}, nil)
+
 // arrivals counts what strangers brought.
 type arrivals struct{ door *inbound.Door }
 
-func (arrivals) Describe(ch chan<- *prometheus.Desc) { ch <- inboundDesc }
+func (arrivals) Describe(ch chan<- *prometheus.Desc) { ch <- inboundDesc; ch <- bouncesDesc }
 
 func (a arrivals) Collect(ch chan<- prometheus.Metric) {
 	for what, n := range a.door.Counts() {
 		ch <- prometheus.MustNewConstMetric(inboundDesc, prometheus.CounterValue, float64(n), what)
+	}
+	for class, n := range a.door.Bounces() {
+		ch <- prometheus.MustNewConstMetric(bouncesDesc, prometheus.CounterValue, float64(n), class)
 	}
 }

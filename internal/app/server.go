@@ -47,6 +47,8 @@ type Server struct {
 	orgNames orgNames
 	tracer   tracing
 	ready    atomic.Bool
+	accepts  accepts
+	figures  *deliver.Figures // nil without the role deliver
 
 	inbound *inbound.Door
 
@@ -57,7 +59,7 @@ type Server struct {
 
 // NewServer wires a node. Start sets it going.
 func NewServer(c *Core) *Server {
-	s := &Server{Core: c}
+	s := &Server{Core: c, accepts: newAccepts()}
 	s.orgNames.find = c.Accounts.Org
 	return s
 }
@@ -166,6 +168,7 @@ func (s *Server) wireDelivery() {
 		&timeouts.Rcpt, &timeouts.Data, &timeouts.Block} {
 		*t = cfg.Delivery.CommandTimeout
 	}
+	s.figures = deliver.NewFigures(s.shaping.Names())
 	s.engine = deliver.New(deliver.Deps{
 		Config: deliver.Config{
 			Node: cfg.Hostname, Concurrency: cfg.Delivery.Concurrency, PerDestination: cfg.Delivery.PerDestination,
@@ -185,6 +188,7 @@ func (s *Server) wireDelivery() {
 		Route:   s.routeOf,
 		OrgName: s.orgNames.get,
 		Link:    s.pickup.EnsureLink,
+		Figures: s.figures,
 	})
 }
 
@@ -206,6 +210,7 @@ func (s *Server) wireDoor() {
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,
 		Journal:    s.Retention.Journal,
 		Suppressed: s.suppressed,
+		Accepted:   s.accepts.count,
 		Routed:     s.routed, Sent: s.sent,
 		Reserve: func(items []spool.Item) id.ID {
 			if s.engine == nil {

@@ -76,6 +76,7 @@ type DB struct {
 	gate    sync.RWMutex // held for writing only to close
 	closing bool
 
+	figures figures
 	queries *statements // of readers, on SQLite
 	texts   sync.Map    // SQL with ? → SQL of this engine
 }

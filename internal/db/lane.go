@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -87,6 +88,8 @@ func (l *lane) commit(batch []*write) {
 
 // run gives each write in turn the same transaction and commits it.
 func (l *lane) run(batch []*write) (err error) {
+	began := time.Now() // of the disk: wall time
+	defer func() { l.d.figures.count(began, len(batch), err) }()
 	ctx := context.Background()
 	if err := l.begin(ctx); err != nil {
 		return unavailable(err)

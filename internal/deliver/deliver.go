@@ -136,6 +136,8 @@ type Deps struct {
 	// TLSResult is told of each TLS session with a mail host, and of each that
 	// could not be had. It must not wait for anything. nil: nobody asks.
 	TLSResult func(ctx context.Context, r TLSResult)
+	// Figures counts. nil: nobody does.
+	Figures *Figures
 	// Link gives the portal link of a delivery, the same each time.
 	Link func(tx *db.Tx, key *custody.DataKey, d spool.Delivery, now time.Time) (pickup.Link, error)
 }

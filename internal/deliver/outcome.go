@@ -240,6 +240,7 @@ func (e *Engine) noticeBackoff(n spool.Notice) time.Time {
 // worker waits for it before it sends anything more.
 func (w *worker) finish(work spool.Work, o spool.Outcome) {
 	o.At = w.e.Clock.Now()
+	w.e.Figures.count(o)
 	var key *custody.DataKey
 	if work.Message != nil {
 		key = work.Message.Key

@@ -31,10 +31,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/sealpost/sealpost/internal/bounce/classify"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
@@ -108,8 +110,9 @@ type Deps struct {
 type Door struct {
 	Deps
 	counts  counts
-	room    *semaphore.Weighted // for octets of reports beyond what everybody has
-	readers *semaphore.Weighted // a mail made for it costs its reader much
+	bounces map[string]*atomic.Int64 // by class; never changed
+	room    *semaphore.Weighted      // for octets of reports beyond what everybody has
+	readers *semaphore.Weighted      // a mail made for it costs its reader much
 }
 
 const (
@@ -129,7 +132,11 @@ func New(d Deps) *Door {
 	if d.Told == nil {
 		d.Told = func(context.Context, id.ID, id.ID, string, string) {}
 	}
-	return &Door{Deps: d, room: semaphore.NewWeighted(roomOctets), readers: semaphore.NewWeighted(readersMax)}
+	bounces := map[string]*atomic.Int64{}
+	for _, class := range classify.Classes() {
+		bounces[string(class)] = new(atomic.Int64)
+	}
+	return &Door{Deps: d, bounces: bounces, room: semaphore.NewWeighted(roomOctets), readers: semaphore.NewWeighted(readersMax)}
 }
 
 var (

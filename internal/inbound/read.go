@@ -89,3 +89,13 @@ func (d *Door) Counts() map[string]int64 {
 	}
 	return all
 }
+
+// Bounces tells how often mail came back after it was taken, by class, since
+// this node began.
+func (d *Door) Bounces() map[string]int64 {
+	all := map[string]int64{}
+	for class, n := range d.bounces {
+		all[class] = n.Load()
+	}
+	return all
+}

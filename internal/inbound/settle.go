@@ -95,6 +95,9 @@ func (d *Door) told(ctx context.Context, n news, done bool) {
 		return
 	case n.kind == classify.Bounce:
 		what = "bounced"
+		if n := d.bounces[string(n.said.Class)]; n != nil {
+			n.Add(1)
+		}
 	case n.kind == classify.Complaint:
 		what = "complained"
 	}

@@ -29,10 +29,11 @@ func (w *worker) acquire(ctx context.Context) (ok bool, err error) {
 		if err != nil {
 			return err
 		}
-		rows, err = tx.Exec(`INSERT INTO job_leases (name, owner, expires_at) VALUES (?, ?, ?)
-			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+		rows, err = tx.Exec(`INSERT INTO job_leases (name, owner, expires_at, done_at, every) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at, every = excluded.every,
+				done_at = CASE WHEN excluded.done_at > 0 THEN excluded.done_at ELSE job_leases.done_at END
 			WHERE job_leases.owner = excluded.owner OR job_leases.expires_at <= ?`,
-			w.Name, w.d.Run, now+w.lease.Microseconds(), now)
+			w.Name, w.d.Run, now+w.lease.Microseconds(), w.doneAt.Load(), w.Every.Microseconds(), now)
 		return err
 	})
 	if err != nil {

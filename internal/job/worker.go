@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/fault"
 )
 
@@ -38,6 +40,9 @@ type worker struct {
 	soonest  time.Time // when it may run if it is poked
 	poked    bool
 	failures int
+
+	doneAt atomic.Int64 // microseconds since 1970; 0 for not yet
+	bad    atomic.Int64 // runs that failed
 }
 
 func (w *worker) work(ctx context.Context) {
@@ -134,6 +139,7 @@ func (w *worker) run(ctx context.Context) {
 		return
 	}
 	w.failures = 0
+	w.doneAt.Store(clock.Micros(now))
 	w.next, w.soonest = now.Add(w.Every), now.Add(w.Rest)
 }
 
@@ -170,6 +176,7 @@ func (w *worker) failed(ctx context.Context, err error) {
 		return // it was told to end
 	}
 	w.failures++
+	w.bad.Add(1)
 	args := []any{"task", w.Name, "failures", w.failures, "again_in", w.backoff()}
 	var f *fault.Fault
 	if errors.As(err, &f) {

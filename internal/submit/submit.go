@@ -124,6 +124,9 @@ type Deps struct {
 	// Routed reports whether mail for a domain of the organization comes in
 	// here and goes on to a host of its own. nil: none does.
 	Routed func(ctx context.Context, org id.ID, domain string) (bool, error)
+	// Accepted is told how long it took to take a draft or to refuse it. It must
+	// not wait for anything. nil: nobody asks.
+	Accepted func(took time.Duration, err error)
 	// Sent is told of whose message was accepted. nil: nobody asks.
 	Sent func(ctx context.Context, org id.ID, from []mail.Mailbox)
 	// Reserve gives the run that will attempt deliveries at once, or zero when
@@ -156,7 +159,11 @@ func New(d Deps) *Door {
 func (d *Door) Accept(ctx context.Context, draft Draft) (r Receipt, err error) {
 	ctx, span := d.Tracer.Start(ctx, "accept", trace.WithAttributes(
 		attribute.String("sealpost.org", draft.Principal.Org.Text(id.Org)), attribute.String("sealpost.source", draft.Source)))
+	began := d.Clock.Now()
 	defer func() {
+		if d.Accepted != nil {
+			d.Accepted(d.Clock.Now().Sub(began), err)
+		}
 		if err != nil {
 			span.SetStatus(codes.Error, fault.From(err).Reason)
 		} else {

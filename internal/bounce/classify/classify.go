@@ -53,6 +53,11 @@ const (
 	Other          Class = "other"
 )
 
+// Classes lists them.
+func Classes() []Class {
+	return []Class{MailboxUnknown, MailboxFull, Policy, Spam, Content, DNS, TLS, Rate, Expired, Other}
+}
+
 // Report is what a mail tells of our deliveries.
 type Report struct {
 	Kind       Kind

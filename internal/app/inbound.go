@@ -54,7 +54,7 @@ func (s *Server) wireInbound() error {
 	if err != nil {
 		return err
 	}
-	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Paths: s.ReturnPaths,
+	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Tracer: s.tracer, Paths: s.ReturnPaths,
 		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport,
 		Relay: relay, Told: s.cameBack})
 	return nil

@@ -188,7 +188,7 @@ func (s *Server) wireDelivery() {
 		Route:   s.routeOf,
 		OrgName: s.orgNames.get,
 		Link:    s.pickup.EnsureLink,
-		Figures: s.figures,
+		Figures: s.figures, Tracer: s.tracer,
 	})
 }
 

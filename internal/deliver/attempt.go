@@ -23,6 +23,8 @@ func (w *worker) deliver(work spool.Work) {
 		w.deliverNotice(ctx, work)
 		return
 	}
+	ctx = w.follow(ctx, work)
+	defer w.unfollow()
 	if !w.introduce(ctx) {
 		w.giveBack(work)
 		return

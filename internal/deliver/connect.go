@@ -30,7 +30,12 @@ func (w *worker) connect(ctx context.Context, known way, floor policy.Grade, urg
 	w.used, w.sent = false, 0
 	var weak *smtpclient.WeakError
 	var lost error
-	if err := w.patiently(ctx, urgent, !w.proven(), func() { weak, lost = w.dialAll(ctx, known, floor) }); err != nil {
+	if err := w.patiently(ctx, urgent, !w.proven(), func() {
+		w.during(ctx, "connect", func(ctx context.Context) error {
+			weak, lost = w.dialAll(ctx, known, floor)
+			return worse(weak, lost)
+		})
+	}); err != nil {
 		return nil, err
 	}
 	switch {
@@ -115,9 +120,12 @@ func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, urgent b
 // say sends an artifact once.
 func (w *worker) say(ctx context.Context, a *seal.Artifact, urgent bool) (reply smtpclient.Reply, err error) {
 	w.sent++
-	if stopping := w.patiently(ctx, urgent, false, func() { reply, err = w.conn.Send(ctx, a) }); stopping != nil {
-		reply, err = w.conn.Send(ctx, a) // begun already: it may finish without a place
-	}
+	w.during(ctx, "send", func(ctx context.Context) error {
+		if stopping := w.patiently(ctx, urgent, false, func() { reply, err = w.conn.Send(ctx, a) }); stopping != nil {
+			reply, err = w.conn.Send(ctx, a) // begun already: it may finish without a place
+		}
+		return err
+	})
 	return reply, err
 }
 

@@ -48,6 +48,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/sealpost/sealpost/internal/blob"
 	"github.com/sealpost/sealpost/internal/bounce/classify"
 	"github.com/sealpost/sealpost/internal/clock"
@@ -136,6 +139,8 @@ type Deps struct {
 	// TLSResult is told of each TLS session with a mail host, and of each that
 	// could not be had. It must not wait for anything. nil: nobody asks.
 	TLSResult func(ctx context.Context, r TLSResult)
+	// Tracer follows attempts; nil: none are followed.
+	Tracer trace.Tracer
 	// Figures counts. nil: nobody does.
 	Figures *Figures
 	// Link gives the portal link of a delivery, the same each time.
@@ -224,6 +229,9 @@ func New(d Deps) *Engine {
 		d.Shape = func(domain string, _ []string) shaping.Site {
 			return shaping.Site{Name: domain, Connections: d.PerDestination}
 		}
+	}
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if d.DKIM == nil {
 		d.DKIM = func(context.Context, id.ID, string) ([]dkim.Signer, error) { return nil, nil }

@@ -241,6 +241,7 @@ func (e *Engine) noticeBackoff(n spool.Notice) time.Time {
 func (w *worker) finish(work spool.Work, o spool.Outcome) {
 	o.At = w.e.Clock.Now()
 	w.e.Figures.count(o)
+	w.came(o)
 	var key *custody.DataKey
 	if work.Message != nil {
 		key = work.Message.Key

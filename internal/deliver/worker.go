@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/pool"
 	"github.com/sealpost/sealpost/internal/spool"
@@ -35,6 +37,7 @@ type worker struct {
 	current spool.Item
 	attend  bool // what the site's suspension must not hold up
 	put     putBack
+	span    trace.Span // of the attempt under way, or nil
 
 	mu   sync.Mutex // what follows, against the timers that lend it
 	slot *slots     // that the connection counts in, or nil

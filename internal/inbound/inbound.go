@@ -34,6 +34,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/sealpost/sealpost/internal/bounce/classify"
@@ -96,6 +100,8 @@ type Deps struct {
 	Suppress *suppress.Service
 	Hostname string
 	MaxSize  int64 // octets of a message
+	// Tracer follows messages; nil: none are followed.
+	Tracer trace.Tracer
 	// Report takes a whole mail with a report; word is "dmarc" or "tlsrpt".
 	// nil: there are no such mailboxes.
 	Report func(ctx context.Context, org id.ID, word string, message io.Reader) error
@@ -131,6 +137,9 @@ const (
 func New(d Deps) *Door {
 	if d.Told == nil {
 		d.Told = func(context.Context, id.ID, id.ID, string, string) {}
+	}
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	bounces := map[string]*atomic.Int64{}
 	for _, class := range classify.Classes() {
@@ -233,9 +242,18 @@ func (t Ticket) With(others []Ticket) bool {
 
 // Accept takes a message for good, or refuses it. message is read to its end
 // unless that fails.
-func (d *Door) Accept(ctx context.Context, a Arrival, message io.Reader) error {
+func (d *Door) Accept(ctx context.Context, a Arrival, message io.Reader) (err error) {
+	first := a.Tickets[0]
+	ctx, span := d.Tracer.Start(ctx, "inbound", trace.WithAttributes(attribute.String("sealpost.kind", string(first.Kind)),
+		attribute.String("sealpost.org", first.Org.Text(id.Org)), attribute.Int("sealpost.recipients", len(a.Tickets))))
+	defer func() {
+		if err != nil {
+			span.SetStatus(codes.Error, fault.From(err).Reason)
+		}
+		span.End()
+	}()
 	in := &limited{r: message, left: d.MaxSize}
-	err := d.take(ctx, a, in)
+	err = d.take(ctx, a, in)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}

@@ -16,8 +16,8 @@ type doctorCmd struct {
 
 // Help says what is done, and what is not.
 func (doctorCmd) Help() string {
-	return "Looks at the database, the keys, the disk, the clock, the resolver, the names of this host, the certificate and the ports, and says what to do. " +
-		"It changes nothing and sends no mail. The exit code is 1 when something is wrong.\n\nWhat a sender domain's DNS must say, \"sealpost domain check\" tells."
+	return "Looks at the database, the keys, the disk, the clock, the resolver, the names of this host, the certificate, the ports, the periodic tasks, the scanners and what was last found in the DNS of sender domains, and says what to do. " +
+		"It changes nothing and sends no mail. The exit code is 1 when something is wrong.\n\nWhat a sender domain's DNS must say now, \"sealpost domain check\" tells."
 }
 
 // Run examines the installation.

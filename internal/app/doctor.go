@@ -7,7 +7,9 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/doctor"
+	"github.com/sealpost/sealpost/internal/job"
 	"github.com/sealpost/sealpost/internal/resolve"
+	"github.com/sealpost/sealpost/internal/zone"
 )
 
 // Examine looks at the installation of a configuration and at what it stands
@@ -30,10 +32,30 @@ func Examine(ctx context.Context, cfg *config.Config, mx string) ([]doctor.Findi
 		d.Failed = err
 		return doctor.Examine(ctx, d), nil
 	}
-	d.DB = core.DB
+	d.DB, d.Domains = core.DB, core.reported
+	d.Jobs = func(ctx context.Context) ([]job.Standing, error) { return job.Leased(ctx, core.DB) }
 	if core.ACME != nil {
 		d.Obtained = core.ACME.Held
 	}
 	found := doctor.Examine(ctx, d)
 	return found, errors.Join(ctx.Err(), core.Close())
+}
+
+// reported gives what was last found in the DNS of all sender domains.
+func (c *Core) reported(ctx context.Context) (all []zone.Report, err error) {
+	orgs, err := c.Accounts.Orgs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range orgs {
+		if !o.DestroyedAt.IsZero() {
+			continue
+		}
+		found, err := c.Zone.Stored(ctx, o.ID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }

@@ -21,7 +21,9 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/job"
 	"github.com/sealpost/sealpost/internal/resolve"
+	"github.com/sealpost/sealpost/internal/zone"
 )
 
 // State is how a finding is to be taken.
@@ -55,6 +57,12 @@ type Deps struct {
 
 	// Obtained gives the certificates that were got by ACME. nil: it is not used.
 	Obtained func(ctx context.Context) ([]acme.Held, error)
+
+	// Jobs tells when periodic tasks were last done. nil: nobody knows.
+	Jobs func(ctx context.Context) ([]job.Standing, error)
+	// Domains gives what the DNS said of sender domains when it was last asked.
+	// nil: nobody knows.
+	Domains func(ctx context.Context) ([]zone.Report, error)
 
 	// Disk gives the free and all octets of a folder's file system.
 	Disk func(folder string) (free, all uint64, err error)
@@ -113,6 +121,9 @@ func (d Deps) looks() []look {
 		{"certificate", d.certificate},
 		{"listeners", d.listeners},
 		{"outgoing", d.outgoing},
+		{"jobs", d.jobs},
+		{"domains", d.domains},
+		{"scanners", d.scanners},
 	}
 }
 

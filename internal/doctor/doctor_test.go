@@ -19,7 +19,9 @@ import (
 	"github.com/sealpost/sealpost/internal/doctor"
 	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/job"
 	"github.com/sealpost/sealpost/internal/resolve"
+	"github.com/sealpost/sealpost/internal/zone"
 )
 
 // healthy is an installation with nothing wrong, but that it is not reachable
@@ -51,7 +53,14 @@ func healthy(t *testing.T, d *db.DB) doctor.Deps {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return doctor.Deps{Config: cfg, DB: d, Resolver: r, Roots: n.CAPool(), Clock: clock.System{}, MX: "modern.example",
+	cfg.Inbound.Rspamd = "http://" + listen(t, "")
+	return doctor.Deps{Config: cfg,
+		Jobs: func(context.Context) ([]job.Standing, error) {
+			return []job.Standing{{Name: "retain.purge", Every: time.Hour, DoneAt: time.Now().Add(-time.Hour)}, {Name: "new", Every: time.Second}}, nil
+		},
+		Domains: func(context.Context) ([]zone.Report, error) {
+			return []zone.Report{{Domain: "clinic.example", State: zone.Warning}}, nil
+		}, DB: d, Resolver: r, Roots: n.CAPool(), Clock: clock.System{}, MX: "modern.example",
 		Disk:    func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
 		Steered: func() (bool, error) { return true, nil },
 		Files:   func() (uint64, error) { return 65536, nil },
@@ -123,7 +132,22 @@ func TestFaultsAreFound(t *testing.T) {
 		"no node":           {"listeners", doctor.Warning, func(d *doctor.Deps) { d.Config.Listen.Metrics = "127.0.0.1:1" }},
 		"port 25 is closed": {"outgoing", doctor.Wrong, func(d *doctor.Deps) { d.Config.Network.SMTPPort = 1 }},
 		"resolver is plain": {"resolver", doctor.Warning, func(d *doctor.Deps) { d.Config.Network.DNSSEC = false }},
-		"no such host":      {"hostname", doctor.Wrong, func(d *doctor.Deps) { d.Config.Hostname = "nowhere.example" }},
+		"a job is late": {"jobs", doctor.Warning, func(d *doctor.Deps) {
+			d.Jobs = func(context.Context) ([]job.Standing, error) {
+				return []job.Standing{{Name: "ledger.place", Every: time.Second, DoneAt: time.Now().Add(-time.Hour)}}, nil
+			}
+		}},
+		"jobs not known": {"jobs", doctor.Warning, func(d *doctor.Deps) {
+			d.Jobs = func(context.Context) ([]job.Standing, error) { return nil, os.ErrInvalid }
+		}},
+		"a domain is wrong": {"domains", doctor.Wrong, func(d *doctor.Deps) {
+			d.Domains = func(context.Context) ([]zone.Report, error) {
+				return []zone.Report{{Domain: "clinic.example", State: zone.Bad}}, nil
+			}
+		}},
+		"no Rspamd":    {"scanners", doctor.Wrong, func(d *doctor.Deps) { d.Config.Inbound.Rspamd = "http://127.0.0.1:1" }},
+		"no ClamAV":    {"scanners", doctor.Wrong, func(d *doctor.Deps) { d.Config.Inbound.ClamAV = "unix:///nowhere/clamd" }},
+		"no such host": {"hostname", doctor.Wrong, func(d *doctor.Deps) { d.Config.Hostname = "nowhere.example" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			deps := healthy(t, d)

@@ -98,7 +98,7 @@ func (d *Door) told(ctx context.Context, n news, done bool) {
 		if n := d.bounces[string(n.said.Class)]; n != nil {
 			n.Add(1)
 		}
-	case n.kind == classify.Complaint:
+	case n.kind == classify.Complaint && slices.Contains(unwanted, n.report.Feedback):
 		what = "complained"
 	}
 	d.counts.add(counted[n.kind])

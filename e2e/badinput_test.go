@@ -237,7 +237,7 @@ func badMail(t *testing.T, dial func(t *testing.T) *smtpDoor) {
 		from + "\r\nx\r.\r\n":                                                               "554 5.6.0 ",
 		from + "\r\n\x00\r\n":                                                               "554 5.6.0 ",
 		from + "\r\n" + strings.Repeat("y", 9000) + "\r\n":                                  "554 5.6.0 ",
-		from + strings.Repeat("Received: by a\r\n", 50) + "\r\nx\r\n":                       "550 5.7.1 ",
+		from + strings.Repeat("Received: by a\r\n", 50) + "\r\nx\r\n":                       "554 5.4.6 ",
 		from + strings.Repeat("X-A: "+strings.Repeat("y", 70)+"\r\n", 1001) + "\r\nx\r\n":   "552 5.3.4 ",
 	} {
 		d.mail(t, "dr.ada@clinic.test", "mira@modern.example")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,33 @@ func TestAggregatesRefused(t *testing.T) {
 		if !errors.As(err, &f) || f.Reason != c.reason {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestListsAreCutOff: what is small and decodes to much is refused before it
+// is decoded.
+func TestListsAreCutOff(t *testing.T) {
+	row := "<record><row><source_ip>192.0.2.1</source_ip><count>1</count></row>"
+	for name, in := range map[string]string{
+		"records": head + strings.Repeat("<record/>", 190_000) + "</feedback>",
+		"keys":    head + row + "<auth_results>" + strings.Repeat("<dkim/>", 500_000) + "</auth_results></record></feedback>",
+		"hosts":   head + row + "<auth_results>" + strings.Repeat("<spf/>", 500_000) + "</auth_results></record></feedback>",
+		"reasons": head + "<record><row><policy_evaluated>" + strings.Repeat("<reason/>", 500_000) + "</policy_evaluated></row></record></feedback>",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := ReadAggregate(strings.NewReader(in))
+		runtime.ReadMemStats(&after)
+		if f := fault.From(err); err == nil || f.Reason != "bad_report" || !strings.Contains(f.Text, "too many elements") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 128 {
+			t.Errorf("%s: %d MiB were allocated for %d KiB", name, mib, len(in)>>10)
+		}
+	}
+	full := head + strings.Repeat(row+"</record>", maxRecords) + "</feedback>"
+	if a, err := ReadAggregate(strings.NewReader(full)); err != nil || len(a.Rows) != maxRecords {
+		t.Errorf("as many records as are read: %v", err)
 	}
 }
 

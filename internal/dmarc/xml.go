@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	maxRecords  = 200_000
+	maxRecords  = 5_000
+	maxDetails  = 20 * maxRecords // elements that repeat within records, together
 	maxElements = 8 << 20
 	maxXMLDepth = 16
 	maxAuths    = 32 // of one record
@@ -87,24 +88,32 @@ var (
 	errXMLType   = errors.New("a document type")
 )
 
-// bounded hands tokens on and counts them. Documents with a type, which could
-// bring entities, are refused.
+// bounded hands tokens on and counts them, those apart that the decoder makes
+// lists of: an element of a list takes far more memory than its octets.
+// Documents with a type, which could bring entities, are refused.
 type bounded struct {
-	d        *xml.Decoder
-	depth, n int
+	d                *xml.Decoder
+	depth, n         int
+	records, details int
 }
 
 func (b *bounded) Token() (xml.Token, error) {
 	t, err := b.d.RawToken()
-	switch t.(type) {
+	switch t := t.(type) {
 	case xml.StartElement:
 		b.depth++
+		switch t.Name.Local {
+		case "record":
+			b.records++
+		case "dkim", "spf", "reason":
+			b.details++
+		}
 	case xml.EndElement:
 		b.depth--
 	case xml.Directive:
 		return nil, errXMLType
 	}
-	if b.n++; b.depth > maxXMLDepth || b.n > maxElements {
+	if b.n++; b.depth > maxXMLDepth || b.n > maxElements || b.records > maxRecords || b.details > maxDetails {
 		return nil, errXMLBounds
 	}
 	return t, err
@@ -151,9 +160,6 @@ func xmlFault(err error) error {
 }
 
 func (w *wireReport) report(raw []byte) (*Aggregate, error) {
-	if len(w.Records) > maxRecords {
-		return nil, xmlFault(errXMLBounds)
-	}
 	a := &Aggregate{Org: reporter(w.Metadata.Org, w.Metadata.Email), ID: parcel.Identifier(w.Metadata.ID), Domain: domainOf(w.Policy.Domain)}
 	if d := Disposition(word(w.Policy.P)); d == None || d == Quarantine || d == Reject {
 		a.Asked = d

@@ -109,6 +109,10 @@ const (
 	maxCauses   = 20_000 // of a report that is read, of all policies together
 	maxStrings  = 100
 	maxCount    = 1 << 40
+	// maxCommas bounds the values of a document before any is decoded: each
+	// array element takes far more memory than its two octets. A failure has
+	// seven fields, a policy six and its lists.
+	maxCommas = 8 * (maxCauses + 3*maxPolicies)
 )
 
 func bad(text string) *fault.Fault { return fault.New(fault.Invalid, "bad_report", text) }
@@ -135,6 +139,9 @@ func Read(r io.Reader) (*Report, error) {
 
 func parse(b []byte) (*Report, error) {
 	var w wire
+	if bytes.Count(b, []byte(",")) > maxCommas {
+		return nil, bad("The report has too many values.")
+	}
 	// The cause could quote the text and is not kept.
 	if err := json.Unmarshal(bytes.TrimPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("\xef\xbb\xbf")), &w); err != nil {
 		return nil, bad("The JSON of the report cannot be read.")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,28 @@ func TestReadRefuses(t *testing.T) {
 		var f *fault.Fault
 		if r, err := Read(strings.NewReader(c[0])); !errors.As(err, &f) || f.Reason != c[1] {
 			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
+
+// TestListsAreCutOff: what is small and decodes to much is refused before it
+// is decoded, also where its elements have the wrong type.
+func TestListsAreCutOff(t *testing.T) {
+	for name, in := range map[string]string{
+		"policies": `{"policies":[` + strings.Repeat("{},", 500_000) + "{}]}",
+		"numbers":  `{"policies":[` + strings.Repeat("0,", 500_000) + "0]}",
+		"failures": `{"policies":[{"failure-details":[` + strings.Repeat("{},", 500_000) + "{}]}]}",
+		"strings":  `{"policies":[{"policy":{"mx-host":[` + strings.Repeat(`"",`, 2_000_000) + `""]}}]}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Read(strings.NewReader(in))
+		runtime.ReadMemStats(&after)
+		if f := fault.From(err); err == nil || f.Reason != "bad_report" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 64 {
+			t.Errorf("%s: %d MiB were allocated for %d KiB", name, mib, len(in)>>10)
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 // The bounds.
 const (
 	MaxPacked = 24 << 20 // octets that are read
-	MaxOpen   = 64 << 20 // octets that come out, of all pieces together
+	MaxOpen   = 16 << 20 // octets that come out, of all pieces together
 	maxPieces = 64
 	maxDepth  = 10
 )

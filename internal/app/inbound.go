@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealpost/sealpost/internal/bounce/classify"
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
@@ -121,7 +123,11 @@ func (c *Core) refused(tx *db.Tx, to mail.Address, delivery id.ID, class classif
 	if !inbound.Counts(class, hard) {
 		return nil
 	}
-	return c.Suppress.Bounced(tx, suppress.Bounce{Recipient: to, Delivery: delivery, Hard: hard})
+	err := c.Suppress.Bounced(tx, suppress.Bounce{Recipient: to, Delivery: delivery, Hard: hard})
+	if errors.Is(err, custody.ErrDestroyed) { // there is nobody left to spare
+		return nil
+	}
+	return err
 }
 
 var inboundDesc = prometheus.NewDesc("sealpost_inbound_total", "What came from outside to port 25 since this node began, by what it was.", []string{"what"}, nil)

@@ -82,7 +82,8 @@ func (d *DB) provider() (*goose.Provider, error) {
 
 // migrationFiles gives the migrations in this engine's words: the two differ
 // only in how bytes, a counting primary key and a table without a second tree
-// for its rows are written.
+// for its rows are written, and in that PostgreSQL has others writing meanwhile:
+// "-- EXCLUSIVE table;" locks a table that is made anew.
 func (d *DB) migrationFiles() (fs.FS, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -91,6 +92,7 @@ func (d *DB) migrationFiles() (fs.FS, error) {
 	return translated{sub, strings.NewReplacer(
 		"BYTEA", d.Pick("BLOB", "BYTEA"),
 		") CLUSTERED", d.Pick(") WITHOUT ROWID", ")"),
+		"-- EXCLUSIVE ", d.Pick("-- ", "LOCK TABLE "),
 		"SEQUENCE KEY", d.Pick("INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
 	)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -50,7 +51,13 @@ func (w *worker) connect(ctx context.Context, known way, floor policy.Grade, urg
 	return weak, lost
 }
 
+// dialLimit bounds the search for a host that takes the mail: hosts that
+// answer just in time, each step of each address, would hold it up for days.
+const dialLimit = 10 * time.Minute
+
 func (w *worker) dialAll(ctx context.Context, known way, floor policy.Grade) (*smtpclient.WeakError, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
 	var weakest *smtpclient.WeakError
 	var lost error
 	for _, mx := range known.MX {

@@ -16,6 +16,7 @@ import (
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/seal"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -33,7 +34,7 @@ func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, e
 		return
 	case err == nil:
 		ev := j.w.conn.Evidence()
-		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), reply.Text, ev.MX, proof(ev)
+		a.Result, a.Code, a.Enhanced, a.Reply, a.Host, a.Evidence = spool.ResultDelivered, reply.Code, enhanced(reply), excerpt(reply), ev.MX, proof(ev)
 		o.State, o.Grade = taken, ev.Grade
 		if taken == spool.Waiting {
 			o.Reason = j.whyPortal()
@@ -102,12 +103,21 @@ func (j *job) attemptBy(err error) *spool.Attempt {
 	return a
 }
 
+// replyMost is what is kept of a reply, in octets. A ledger entry has a bound,
+// and an outcome that does not fit could never be recorded.
+const replyMost = 4 << 10
+
+func excerpt(r smtpclient.Reply) private.String {
+	text := r.Text.Reveal()
+	return private.NewString(strings.ToValidUTF8(text[:min(len(text), replyMost)], ""))
+}
+
 func describe(a *spool.Attempt, err error) {
 	var refused *smtpclient.RefusedError
 	var unknown *smtpclient.UnknownError
 	switch {
 	case errors.As(err, &refused):
-		a.Code, a.Enhanced, a.Reply = refused.Reply.Code, enhanced(refused.Reply), refused.Reply.Text
+		a.Code, a.Enhanced, a.Reply = refused.Reply.Code, enhanced(refused.Reply), excerpt(refused.Reply)
 		explain(a)
 		if refused.Reply.Permanent() {
 			a.Result = spool.ResultPermanent

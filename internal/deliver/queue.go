@@ -173,6 +173,9 @@ func (e *Engine) mayStart(q *queue, now time.Time) (slot *site, ok bool) {
 	case q.ready.count == 0: // notices alone
 		return nil, q.workers == 0
 	case now.Before(q.until):
+		if q.workers == 0 {
+			e.blocked[q] = struct{}{} // nobody else would think of it
+		}
 		return nil, false
 	case q.site == nil:
 		return nil, q.workers == 0

@@ -334,6 +334,11 @@ func (w *worker) postpone(item spool.Work) {
 		if needs[it.ID] {
 			w.try(it)
 		}
+		if w.put == waits {
+			e.unpop(w.q, it)
+			w.put = settles
+			continue
+		}
 		e.done(it)
 	}
 	w.attend, w.put = false, settles

@@ -197,8 +197,12 @@ func (w *worker) leave() (spool.Work, bool) {
 		w.e.staff(w.q, len(w.q.ready.notices) > 0)
 	} else {
 		w.q.workers--
-		if w.q.workers == 0 && w.put != waits {
+		switch {
+		case w.q.workers > 0:
+		case w.put != waits:
 			w.e.staff(w.q, len(w.q.ready.notices) > 0)
+		case w.q.ready.len() > 0:
+			w.e.blocked[w.q] = struct{}{} // whoever took it from there saw this worker
 		}
 	}
 	return spool.Work{}, false

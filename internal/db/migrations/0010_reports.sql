@@ -104,7 +104,9 @@ CREATE TABLE tlsrpt_reports (
 CREATE INDEX tlsrpt_reports_due ON tlsrpt_reports (next_at) WHERE state = 'due';
 
 -- Reports that are mailed are notices too. A CHECK cannot be changed in SQLite,
--- so the table is made anew.
+-- so the table is made anew; on PostgreSQL nobody writes to the old one
+-- meanwhile.
+-- EXCLUSIVE spool_notices;
 CREATE TABLE spool_notices_next (
     id          BYTEA  NOT NULL PRIMARY KEY,
     org_id      BYTEA  NOT NULL,

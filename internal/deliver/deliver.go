@@ -190,6 +190,7 @@ type Engine struct {
 	strangers chan struct{} // domains that nothing is known of, while that changes
 	live      atomic.Int32
 	resting   int // idle workers, each with a connection
+	unproven  int // of held, for domains that have not taken anything
 
 	lookedAt, scanAt time.Time // of takeDue alone
 
@@ -309,7 +310,7 @@ func (e *Engine) Reserve(items []spool.Item) id.ID {
 	now := e.Clock.Now()
 	for i, it := range items {
 		q, l := e.queue(it.Domain), it.Line()
-		if e.windowRoom(it.Lane.Stream()) == 0 || q.room(l, now) == 0 || len(q.due) > 0 && !q.proven {
+		if e.windowRoom(q, it.Lane.Stream()) == 0 || q.room(l, now) == 0 || len(q.due) > 0 && !q.proven {
 			e.uncount(items[:i])
 			return id.ID{}
 		}

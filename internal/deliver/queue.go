@@ -108,19 +108,40 @@ func (e *Engine) queue(domain string) *queue {
 func (e *Engine) count(q *queue, l spool.Line, n int) {
 	q.add(l, n)
 	e.held += n
+	if !q.proven {
+		e.unproven += n
+	}
 	if l.Lane.Stream() == spool.Bulk {
 		e.bulk += n
 	}
 }
 
-// windowRoom is how many more items of a stream fit into memory. Bulk mail has
-// half, so that it never keeps other mail out. The caller holds the lock.
-func (e *Engine) windowRoom(s spool.Stream) int {
+// windowRoom is how many more items of a stream fit into memory for a domain.
+// Bulk mail has half, so that it never keeps other mail out, and so have all
+// domains together that have not taken anything: whoever has thousands that
+// hang keeps nobody from those that work. The caller holds the lock.
+func (e *Engine) windowRoom(q *queue, s spool.Stream) int {
 	free := e.Window - e.held
+	if !q.proven {
+		free = min(free, max(1, e.Window/2)-e.unproven)
+	}
 	if s == spool.Bulk {
 		free = min(free, max(1, e.Window/2)-e.bulk)
 	}
 	return max(0, free)
+}
+
+// prove notes whether a domain takes mail. The caller holds the lock.
+func (e *Engine) prove(q *queue, proven bool) {
+	if q.proven == proven {
+		return
+	}
+	q.proven = proven
+	if proven {
+		e.unproven -= q.total
+	} else {
+		e.unproven += q.total
+	}
 }
 
 // enqueue adds an item that is counted already and sees to it that somebody

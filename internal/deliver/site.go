@@ -95,10 +95,12 @@ func (w *worker) heard(err error) {
 		s.count(now)
 		q.slide(now)
 		q.taken[0]++
-		q.proven, q.failing = true, false
+		e.prove(q, true)
+		q.failing = false
 		e.staff(q, false)
 	case shaping.TimedOut, shaping.Unreachable:
-		q.proven, q.failing = false, true
+		e.prove(q, false)
+		q.failing = true
 	}
 	e.mu.Unlock()
 	if e.Told != nil {

@@ -231,7 +231,7 @@ func (e *Engine) plan() (wants []spool.Want, idle []quiet, notices int) {
 		n := e.planQueue(q, now, rows, &wants)
 		if rows -= n; n == 0 { // it, its stream or all memory is full
 			e.starved[q] = struct{}{}
-			e.full = e.full || e.windowRoom(spool.Transactional) == 0
+			e.full = e.full || e.held >= e.Window
 		}
 	}
 	return wants, idle, max(0, noticeWindow-e.notices)
@@ -248,7 +248,7 @@ func (e *Engine) planQueue(q *queue, now time.Time, most int, wants *[]spool.Wan
 		}
 		l := q.due[0]
 		q.due = append(q.due[1:], l)
-		n := min(q.room(l, now), e.windowRoom(l.Lane.Stream()), fair, most-planned)
+		n := min(q.room(l, now), e.windowRoom(q, l.Lane.Stream()), fair, most-planned)
 		if n <= 0 {
 			continue
 		}

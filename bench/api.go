@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -30,24 +31,31 @@ func (l *latencies) at(q float64) time.Duration {
 	return l.all[max(rank, 1)-1]
 }
 
-// openLoop sends requests by a fixed schedule that does not wait for answers:
-// a server that stalls gets the arrivals of that time all the same, and their
-// waiting counts (Tene, "How not to measure latency").
+func (l *latencies) String() string {
+	return fmt.Sprintf("p50 %s, p95 %s, p99 %s, max %s", ms(l.at(0.50)), ms(l.at(0.95)), ms(l.at(0.99)), ms(l.at(1)))
+}
+
+// openLoop sends requests to the API.
 func openLoop(ctx context.Context, o options, p *sealpost) (*latencies, error) {
-	count := int(o.apiFor.Seconds() * float64(o.apiRate))
 	body, err := apiMessage(o.size)
 	if err != nil {
 		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConns: 1000, MaxIdleConnsPerHost: 1000}, Timeout: 30 * time.Second}
 	defer client.CloseIdleConnections()
+	return arrive(ctx, int(o.openFor.Seconds()*float64(o.apiRate)), o.apiRate, func() error { return post(ctx, client, p, body) })
+}
 
+// arrive does something count times by a fixed schedule that does not wait for
+// what was begun before: a server that stalls gets the arrivals of that time
+// all the same, and their waiting counts (Tene, "How not to measure latency").
+func arrive(ctx context.Context, count, perSecond int, do func() error) (*latencies, error) {
 	l := &latencies{all: make([]time.Duration, count)}
 	errs := make([]error, count)
 	var work sync.WaitGroup
 	began := time.Now().Add(100 * time.Millisecond)
 	for i := range count {
-		due := began.Add(time.Duration(i) * time.Second / time.Duration(o.apiRate))
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
 		select {
 		case <-ctx.Done():
 			work.Wait()
@@ -55,15 +63,13 @@ func openLoop(ctx context.Context, o options, p *sealpost) (*latencies, error) {
 		case <-time.After(time.Until(due)):
 		}
 		work.Go(func() {
-			errs[i] = post(ctx, client, p, body)
+			errs[i] = do()
 			l.all[i] = time.Since(due)
 		})
 	}
 	work.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	slices.Sort(l.all)
 	return l, nil

@@ -13,7 +13,12 @@ import (
 	"time"
 )
 
-// compare measures both servers, round by round in turn, and the API.
+// allParts are what can be measured, in the order in which it is.
+func allParts() []string {
+	return []string{"relay", "large", "arrivals", "api", "queue", "queue-postgres", "nodes", "hanging"}
+}
+
+// compare measures what was asked for, each part in a folder of its own.
 func compare(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := check(&o); err != nil {
 		return err
@@ -29,18 +34,66 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(out, machine())
 	if o.seals != nil {
-		fmt.Fprintln(out, machine())
 		return compareSeals(ctx, o, dir, out)
 	}
-	fmt.Fprintf(out, "%s · %d messages of %d octets a round, %d sessions, %s, TLS to one sink\n",
-		machine(), o.messages, o.size, o.sessions, connections(o))
+	for _, part := range o.parts {
+		in := filepath.Join(dir, part)
+		if err := os.Mkdir(in, 0o755); err != nil {
+			return err
+		}
+		if err := measurePart(ctx, o, in, part, out); err != nil {
+			return fmt.Errorf("%s: %w", part, err)
+		}
+	}
+	return nil
+}
+
+func measurePart(ctx context.Context, o options, dir, part string, out io.Writer) error {
+	switch part {
+	case "large":
+		o.size, o.messages = 100<<10, max(1, o.messages/5)
+		return compareRelay(ctx, o, dir, out)
+	case "arrivals":
+		return compareArrivals(ctx, o, dir, out)
+	case "api":
+		return reportAPI(ctx, o, dir, out)
+	case "queue":
+		return fullQueue(ctx, o, dir, "", out)
+	case "queue-postgres":
+		return withPostgres(func(url string) error { return fullQueue(ctx, o, dir, url, out) })
+	case "nodes":
+		return withPostgres(func(url string) error { return twoNodes(ctx, o, dir, url, out) })
+	case "hanging":
+		return hangingSites(ctx, o, dir, out)
+	}
+	return compareRelay(ctx, o, dir, out)
+}
+
+// servers are those to be measured.
+func (o options) servers() []string {
+	if o.only != "" {
+		return []string{o.only}
+	}
+	return []string{postfixName, sealpostName}
+}
+
+// compareRelay measures both servers round by round in turn.
+func compareRelay(ctx context.Context, o options, dir string, out io.Writer) error {
+	signed := "not signed"
+	if o.dkim {
+		rate, err := signingCeiling(2 * time.Second)
+		if err != nil {
+			return err
+		}
+		signed = fmt.Sprintf("signed with RSA-2048 (the machine makes %.0f such signatures a second at most)", rate)
+	}
+	fmt.Fprintf(out, "relay: %d messages of %d octets a round, %d sessions, %s, TLS to one sink, %s\n",
+		o.messages, o.size, o.sessions, connections(o), signed)
 	results := map[string][]round{}
 	for n := range o.rounds {
-		for _, name := range []string{postfixName, sealpostName} {
-			if o.only != "" && o.only != name {
-				continue
-			}
+		for _, name := range o.servers() {
 			awaitRest(ctx, o.patient)
 			r, err := inFolder(ctx, o, filepath.Join(dir, fmt.Sprintf("%s-%d", name, n+1)), name)
 			if err != nil {
@@ -50,14 +103,7 @@ func compare(ctx context.Context, o options, out io.Writer) (err error) {
 			results[name] = append(results[name], r)
 		}
 	}
-	var api *latencies
-	if o.apiFor > 0 && o.only != postfixName {
-		awaitRest(ctx, o.patient)
-		if api, err = measureAPI(ctx, o, filepath.Join(dir, "api")); err != nil {
-			return fmt.Errorf("API: %w", err)
-		}
-	}
-	return report(ctx, o, out, results, api)
+	return report(ctx, o, out, results)
 }
 
 func check(o *options) error {
@@ -94,17 +140,12 @@ func inFolder(ctx context.Context, o options, dir, name string) (r round, err er
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return r, err
 	}
-	s, err := startSink(ctx, dir)
+	s, err := startSink(ctx, dir, crowd{})
 	if err != nil {
 		return r, err
 	}
 	defer s.stop()
-	var v server
-	if name == postfixName {
-		v, err = startPostfix(ctx, o, dir, s)
-	} else {
-		v, err = startSealpost(ctx, o, dir, s)
-	}
+	v, err := startServer(ctx, o, dir, name, s)
 	if err != nil {
 		return r, err
 	}
@@ -112,11 +153,28 @@ func inFolder(ctx context.Context, o options, dir, name string) (r round, err er
 	return measureRound(ctx, o, s, v, 0)
 }
 
-func measureAPI(ctx context.Context, o options, dir string) (*latencies, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
+func startServer(ctx context.Context, o options, dir, name string, s *sink) (server, error) {
+	if name == postfixName {
+		return startPostfix(ctx, o, dir, s)
 	}
-	s, err := startSink(ctx, dir)
+	return startSealpost(ctx, o, dir, s)
+}
+
+func reportAPI(ctx context.Context, o options, dir string, out io.Writer) error {
+	if o.only == postfixName {
+		return nil
+	}
+	awaitRest(ctx, o.patient)
+	l, err := measureAPI(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "API: %d requests at %d/s from the time each was due: %s; CPU %s a message\n", len(l.all), o.apiRate, l, us(l.cpu))
+	return nil
+}
+
+func measureAPI(ctx context.Context, o options, dir string) (*latencies, error) {
+	s, err := startSink(ctx, dir, crowd{})
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +193,7 @@ func measureAPI(ctx context.Context, o options, dir string) (*latencies, error) 
 	if err := profileSignal(o, p); err != nil {
 		return nil, err
 	}
-	used := cpu(p.pid())
+	used := cpu(p.pids()...)
 	l, err := openLoop(ctx, o, p)
 	if err != nil {
 		return nil, err
@@ -143,11 +201,11 @@ func measureAPI(ctx context.Context, o options, dir string) (*latencies, error) 
 	if _, err := s.wait(len(l.all)); err != nil {
 		return nil, err
 	}
-	l.cpu = (cpu(p.pid()) - used) / time.Duration(len(l.all))
+	l.cpu = (cpu(p.pids()...) - used) / time.Duration(len(l.all))
 	return l, profileSignal(o, p)
 }
 
-func report(ctx context.Context, o options, out io.Writer, results map[string][]round, api *latencies) error {
+func report(ctx context.Context, o options, out io.Writer, results map[string][]round) error {
 	fmt.Fprintln(out, "median:")
 	rate := map[string]float64{}
 	for _, name := range []string{postfixName, sealpostName} {
@@ -157,10 +215,6 @@ func report(ctx context.Context, o options, out io.Writer, results map[string][]
 		m := median(results[name])
 		rate[name] = m.endToEnd
 		fmt.Fprintf(out, "           %s\n", row(name, m))
-	}
-	if api != nil {
-		fmt.Fprintf(out, "API: %d requests at %d/s from the time each was due: p50 %s, p95 %s, p99 %s, max %s; CPU %s a message\n",
-			len(api.all), o.apiRate, ms(api.at(0.50)), ms(api.at(0.95)), ms(api.at(0.99)), ms(api.at(1)), us(api.cpu))
 	}
 	if o.profile != "" {
 		if err := reportProfiles(ctx, o.profile, out); err != nil {

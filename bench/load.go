@@ -51,7 +51,7 @@ func measureRound(ctx context.Context, o options, s *sink, v server, received in
 	if err := profileSignal(o, v); err != nil {
 		return r, err
 	}
-	usedBefore, stopWatching, others := cpu(v.pid()), watchMemory(v.pid()), watchOthers(v.pid())
+	usedBefore, stopWatching, others := cpu(v.pids()...), watchMemory(v.pids()...), watchOthers(v.pids()...)
 	began := time.Now()
 	if err := generate(ctx, o, v.relayAddr(), o.messages); err != nil {
 		stopWatching()
@@ -64,11 +64,23 @@ func measureRound(ctx context.Context, o options, s *sink, v server, received in
 	if err != nil {
 		return r, err
 	}
+	if err := checkSigned(o, s, received+o.warmup+o.messages); err != nil {
+		return r, err
+	}
 	if err := profileSignal(o, v); err != nil {
 		return r, err
 	}
-	r.cpu = (cpu(v.pid()) - usedBefore) / time.Duration(o.messages)
+	r.cpu = (cpu(v.pids()...) - usedBefore) / time.Duration(o.messages)
 	r.accepted = float64(o.messages) / accepted.Seconds()
 	r.endToEnd = float64(o.messages) / arrived.Sub(began).Seconds()
 	return r, nil
+}
+
+// checkSigned makes sure that a server did the work that it is compared by.
+func checkSigned(o options, s *sink, want int) error {
+	c, err := s.count(want)
+	if err == nil && o.dkim && c.Signed != want {
+		err = fmt.Errorf("%d of %d messages are signed", c.Signed, want)
+	}
+	return err
 }

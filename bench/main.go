@@ -40,8 +40,14 @@ type options struct {
 	rounds   int
 	patient  time.Duration
 
-	apiRate int
-	apiFor  time.Duration
+	parts []string // what is measured, in this order
+	dkim  bool
+
+	apiRate     int
+	arrivalRate int
+	openFor     time.Duration // each open loop
+
+	queued, queuedFor int // deliveries, domains of the full queue
 
 	only    string   // "sealpost", "postfix" or "" for both
 	mainCF  []string // lines to add
@@ -64,7 +70,7 @@ func main() {
 	}
 }
 
-// run is main for given arguments. The words "sink" and "serve" are for the
+// run is main for given arguments. The words "sink", "serve" and "fill" are for the
 // processes that the command starts of itself.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) > 0 {
@@ -73,6 +79,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return runSink(ctx, args[1:], os.Stdin, out)
 		case "serve":
 			return runServe(ctx, args[1:])
+		case "fill":
+			return runFill(ctx, args[1:])
 		}
 	}
 	o, err := parse(args)
@@ -92,8 +100,16 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.reuse, "reuse", false, "send many messages over one incoming connection instead of one over each")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds of each server; the median is reported")
 	f.DurationVar(&o.patient, "patient", 0, "wait at most so long before each round for other programs to come to rest")
+	f.Func("parts", "measure only `some` of "+strings.Join(allParts(), ","), func(list string) error {
+		o.parts = strings.Split(list, ",")
+		return nil
+	})
+	f.BoolVar(&o.dkim, "dkim", true, "sign with RSA-2048: Sealpost itself, Postfix by OpenDKIM")
 	f.IntVar(&o.apiRate, "api-rate", 300, "requests to the API a second")
-	f.DurationVar(&o.apiFor, "api-for", time.Minute, "how long requests come to the API; 0 leaves this part out")
+	f.IntVar(&o.arrivalRate, "arrival-rate", 150, "messages a second that arrive by SMTP, whether those before were answered or not")
+	f.DurationVar(&o.openFor, "open-for", 30*time.Second, "how long messages arrive at a fixed rate")
+	f.IntVar(&o.queued, "queued", 1_000_000, "deliveries in the full queue")
+	f.IntVar(&o.queuedFor, "domains", 10_000, "domains that they go to")
 	f.StringVar(&o.only, "only", "", "measure only \"sealpost\" or \"postfix\"")
 	f.Func("postfix-set", "`parameter = value` for Postfix, beside ours; can be repeated", func(line string) error {
 		o.mainCF = append(o.mainCF, line)
@@ -122,6 +138,14 @@ func parse(args []string) (options, error) {
 	}
 	if o.profile != "" || o.seals != nil {
 		o.only = sealpostName
+	}
+	if o.parts == nil {
+		o.parts = allParts()
+	}
+	for _, p := range o.parts {
+		if !slices.Contains(allParts(), p) {
+			return o, fmt.Errorf("-parts knows %s", strings.Join(allParts(), ", "))
+		}
 	}
 	return o, nil
 }

@@ -23,6 +23,7 @@ type postfix struct {
 	queue  string
 	relay  string
 	master int
+	signer *opendkim // nil: nothing is signed
 }
 
 // program finds a program of Debian's packages; their folder is not in every
@@ -106,7 +107,7 @@ scache    unix  - - n - 1 scache
 postlog   unix-dgram n - n - 1 postlogd
 `
 
-func startPostfix(ctx context.Context, o options, dir string, s *sink) (server, error) {
+func startPostfix(ctx context.Context, o options, dir string, s *sink) (_ server, err error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -121,7 +122,19 @@ func startPostfix(ctx context.Context, o options, dir string, s *sink) (server, 
 	if err := giveToPostfix(filepath.Join(dir, "data")); err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf(mainCF, dir, sinkDomain, s.Host, s.SMTPPort, sinkHost, s.CAFile) + strings.Join(o.mainCF, "\n") + "\n"
+	extra := strings.Join(o.mainCF, "\n") + "\n"
+	if o.dkim {
+		if p.signer, err = startOpenDKIM(ctx, dir); err != nil {
+			return nil, err
+		}
+		extra += fmt.Sprintf(milterCF, p.signer.at)
+	}
+	defer func() {
+		if err != nil {
+			p.signer.stop()
+		}
+	}()
+	conf := fmt.Sprintf(mainCF, dir, sinkDomain, s.Host, s.SMTPPort, sinkHost, s.CAFile) + extra
 	for name, text := range map[string]string{"main.cf": conf, "master.cf": fmt.Sprintf(masterCF, port)} {
 		if err := os.WriteFile(filepath.Join(p.config, name), []byte(text), 0o644); err != nil {
 			return nil, err
@@ -171,11 +184,18 @@ func (p *postfix) findMaster(ctx context.Context) error {
 	return awaitListener(ctx, p.relay)
 }
 
-func (p *postfix) pid() int          { return p.master }
+func (p *postfix) pids() []int {
+	if p.signer == nil {
+		return []int{p.master}
+	}
+	return []int{p.master, p.signer.cmd.Process.Pid}
+}
+
 func (p *postfix) relayAddr() string { return p.relay }
 
 // stop returns when no process of this Postfix is left.
 func (p *postfix) stop() {
+	defer p.signer.stop()
 	left := family(p.master)
 	_ = p.control(context.Background(), "stop") // waits for the master
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

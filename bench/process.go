@@ -45,8 +45,8 @@ func parseStat(stat []byte) (process, error) {
 	return process{pid: n[0], parent: n[1], own: ticks(n[2] + n[3]), reaped: ticks(n[4] + n[5])}, nil
 }
 
-// family gives a process and all its descendants that live.
-func family(root int) []process {
+// family gives processes and all their descendants that live.
+func family(roots ...int) []process {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is good
 	byParent := map[int][]process{}
 	var all []process
@@ -60,7 +60,7 @@ func family(root int) []process {
 			continue
 		}
 		byParent[p.parent] = append(byParent[p.parent], p)
-		if p.pid == root {
+		if slices.Contains(roots, p.pid) {
 			all = append(all, p)
 		}
 	}
@@ -72,9 +72,9 @@ func family(root int) []process {
 
 // cpu is the CPU time that a family has used, those included that have ended
 // and were waited for.
-func cpu(root int) time.Duration {
+func cpu(roots ...int) time.Duration {
 	var sum time.Duration
-	for _, p := range family(root) {
+	for _, p := range family(roots...) {
 		sum += p.own + p.reaped
 	}
 	return sum
@@ -111,11 +111,13 @@ func awaitRest(ctx context.Context, longest time.Duration) {
 
 // watchOthers measures what part of all processors went to processes that are
 // not this benchmark's: to those it is a loss.
-func watchOthers(server int) func() float64 {
+func watchOthers(servers ...int) func() float64 {
 	ours := func() time.Duration {
-		sum := cpu(os.Getpid())
-		if !slices.ContainsFunc(family(os.Getpid()), func(p process) bool { return p.pid == server }) {
-			sum += cpu(server)
+		sum, own := cpu(os.Getpid()), family(os.Getpid())
+		for _, server := range servers {
+			if !slices.ContainsFunc(own, func(p process) bool { return p.pid == server }) {
+				sum += cpu(server)
+			}
 		}
 		return sum
 	}
@@ -151,8 +153,8 @@ func parseField(text []byte, name string) int64 {
 	return 0
 }
 
-func measure(root int) (m memory) {
-	for _, p := range family(root) {
+func measure(roots ...int) (m memory) {
+	for _, p := range family(roots...) {
 		dir := filepath.Join("/proc", strconv.Itoa(p.pid))
 		if status, err := os.ReadFile(filepath.Join(dir, "status")); err == nil {
 			m.peaks += parseField(status, "VmHWM")
@@ -166,10 +168,10 @@ func measure(root int) (m memory) {
 
 // watchMemory looks at a family once a second until the function it returns
 // is called, which looks once more.
-func watchMemory(root int) func() memory {
+func watchMemory(roots ...int) func() memory {
 	var most memory
 	look := func() {
-		m := measure(root)
+		m := measure(roots...)
 		most.peaks, most.shared = max(most.peaks, m.peaks), max(most.shared, m.shared)
 	}
 	done := make(chan struct{})

@@ -21,7 +21,7 @@ func profileSignal(o options, v server) error {
 	if o.profile == "" {
 		return nil
 	}
-	return syscall.Kill(v.pid(), syscall.SIGUSR1)
+	return syscall.Kill(v.pids()[0], syscall.SIGUSR1)
 }
 
 // group is a part of the program by the functions in it.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,11 +19,15 @@ const sealpostName = "sealpost"
 // sealpost is a node of Sealpost in a folder of its own: SQLite, every role,
 // defaults.
 type sealpost struct {
-	cmd   *exec.Cmd
-	log   *os.File
-	relay string
-	api   string // URL
-	key   string
+	dir     string
+	config  string
+	env     []string
+	cmd     *exec.Cmd
+	log     *os.File
+	relay   string
+	api     string // URL
+	metrics string // URL
+	key     string
 }
 
 // sealpostTOML gives only what a node on loopback needs to be told.
@@ -43,7 +48,7 @@ http_tls = false
 submission = ""
 submissions = ""
 relay = "127.0.0.1:%[3]d"
-metrics = ""
+metrics = "127.0.0.1:%[11]d"
 
 [[relay.source]]
 networks = ["127.0.0.0/8"]
@@ -56,7 +61,17 @@ https_port = %[6]d
 ca_file = %[7]q
 `
 
-func startSealpost(ctx context.Context, o options, dir string, s *sink) (*sealpost, error) {
+// startSealpost sets a node up and starts it. env overrides its configuration.
+func startSealpost(ctx context.Context, o options, dir string, s *sink, env ...string) (*sealpost, error) {
+	p, err := prepareSealpost(ctx, o, dir, s, env...)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.start(ctx, o)
+}
+
+// prepareSealpost sets a node up in dir.
+func prepareSealpost(ctx context.Context, o options, dir string, s *sink, env ...string) (*sealpost, error) {
 	httpPort, err := freePort()
 	if err != nil {
 		return nil, err
@@ -65,73 +80,103 @@ func startSealpost(ctx context.Context, o options, dir string, s *sink) (*sealpo
 	if err != nil {
 		return nil, err
 	}
+	metricsPort, err := freePort()
+	if err != nil {
+		return nil, err
+	}
 	config := filepath.Join(dir, "sealpost.toml")
 	text := fmt.Sprintf(sealpostTOML, filepath.Join(dir, "data"), httpPort, relayPort,
-		s.Resolver, s.SMTPPort, s.HTTPSPort, s.CAFile, filepath.Join(dir, "master.key"), s.CertFile, s.KeyFile)
+		s.Resolver, s.SMTPPort, s.HTTPSPort, s.CAFile, filepath.Join(dir, "master.key"), s.CertFile, s.KeyFile, metricsPort)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	p := &sealpost{relay: net.JoinHostPort("127.0.0.1", strconv.Itoa(relayPort)), api: "http://127.0.0.1:" + strconv.Itoa(httpPort)}
-	if p.key, err = settle(ctx, o.binary, config); err != nil {
-		return nil, err
-	}
-	if err := p.start(ctx, o, dir, config); err != nil {
-		return nil, err
-	}
-	return p, nil
+	p := &sealpost{dir: dir, config: config, env: append(os.Environ(), env...),
+		relay: net.JoinHostPort("127.0.0.1", strconv.Itoa(relayPort)), api: "http://127.0.0.1:" + strconv.Itoa(httpPort),
+		metrics: "http://127.0.0.1:" + strconv.Itoa(metricsPort)}
+	return p, p.settle(ctx, o, s)
 }
 
-// settle makes keys, the organization, its domain and a key for the API.
-func settle(ctx context.Context, binary, config string) (key string, err error) {
-	command := func(args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, binary, append([]string{"--config", config, "--json"}, args...)...)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", binary, args[0], err)
-		}
-		return out, nil
+func (p *sealpost) command(ctx context.Context, o options, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, o.binary, append([]string{"--config", p.config, "--json"}, args...)...)
+	cmd.Stderr, cmd.Env = os.Stderr, p.env
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", o.binary, args[0], err)
 	}
+	return out, nil
+}
+
+// settle makes keys, the organization, its domain, a key for the API and, if
+// mail is signed, one for DKIM.
+func (p *sealpost) settle(ctx context.Context, o options, s *sink) error {
 	for _, args := range [][]string{
+		{"migrate", "--apply"},
 		{"keys", "init"},
 		{"org", "create", "clinic", "--name", "Riverside Clinic"},
 		{"domain", "add", senderDomain},
 		{"domain", "verify", senderDomain, "--force"},
 	} {
-		if _, err := command(args...); err != nil {
-			return "", err
+		if _, err := p.command(ctx, o, args...); err != nil {
+			return err
 		}
 	}
-	out, err := command("apikey", "create", "--name", "bench")
+	out, err := p.command(ctx, o, "apikey", "create", "--name", "bench")
 	if err != nil {
-		return "", err
+		return err
 	}
 	var made struct{ Key string }
 	if err := json.Unmarshal(out, &made); err != nil {
-		return "", fmt.Errorf("read the API key: %w", err)
+		return fmt.Errorf("read the API key: %w", err)
 	}
-	return made.Key, nil
+	p.key = made.Key
+	if o.dkim {
+		return p.sign(ctx, o, s)
+	}
+	return nil
 }
 
-func (p *sealpost) start(ctx context.Context, o options, dir, config string) (err error) {
-	args := []string{o.binary, "--config", config, "serve"}
+// sign makes the key that mail is signed with, and publishes its record.
+func (p *sealpost) sign(ctx context.Context, o options, s *sink) error {
+	out, err := p.command(ctx, o, "dkim", "create", senderDomain)
+	if err != nil {
+		return err
+	}
+	var made struct {
+		Name  string `json:"record_name"`
+		Value string `json:"record_value"`
+	}
+	if err := json.Unmarshal(out, &made); err != nil {
+		return fmt.Errorf("read the DKIM key: %w", err)
+	}
+	if err := s.publish(made.Name, made.Value); err != nil {
+		return err
+	}
+	if _, err := s.count(0); err != nil { // it has read the line before
+		return err
+	}
+	_, err = p.command(ctx, o, "dkim", "activate", senderDomain)
+	return err
+}
+
+func (p *sealpost) start(ctx context.Context, o options) (err error) {
+	args := []string{o.binary, "--config", p.config, "serve"}
 	if o.profile != "" {
 		self, err := os.Executable()
 		if err != nil {
 			return err
 		}
-		args = []string{self, "serve", "-config", config, "-profile", o.profile}
+		args = []string{self, "serve", "-config", p.config, "-profile", o.profile}
 	}
-	if p.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+	if p.log, err = os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return err
 	}
 	// Not bound to ctx: stop lets it drain.
 	p.cmd = apart(exec.Command(args[0], args[1:]...))
-	p.cmd.Stderr = p.log
+	p.cmd.Stderr, p.cmd.Env = p.log, p.env
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start Sealpost: %w", err)
 	}
-	if err := awaitListener(ctx, p.relay); err != nil {
+	if err := p.awaitReady(ctx); err != nil {
 		p.stop()
 		tail, _ := os.ReadFile(p.log.Name())
 		return fmt.Errorf("start Sealpost: %w\n%s", err, tail)
@@ -139,8 +184,32 @@ func (p *sealpost) start(ctx context.Context, o options, dir, config string) (er
 	return nil
 }
 
-func (p *sealpost) pid() int          { return p.cmd.Process.Pid }
+func (p *sealpost) pids() []int       { return []int{p.cmd.Process.Pid} }
 func (p *sealpost) relayAddr() string { return p.relay }
+
+// awaitReady returns when the node says that it is ready.
+func (p *sealpost) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.metrics+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready within a minute: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
 
 func (p *sealpost) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)

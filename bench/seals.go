@@ -68,7 +68,7 @@ func sealRound(ctx context.Context, o options, dir, kind string) (r round, err e
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return r, err
 	}
-	s, err := startSink(ctx, dir)
+	s, err := startSink(ctx, dir, crowd{})
 	if err != nil {
 		return r, err
 	}
@@ -124,7 +124,7 @@ func measureSeals(ctx context.Context, o options, s *sink, p *sealpost) (r round
 	if err := profileSignal(o, p); err != nil {
 		return r, err
 	}
-	usedBefore, stopWatching, others := cpu(p.pid()), watchMemory(p.pid()), watchOthers(p.pid())
+	usedBefore, stopWatching, others := cpu(p.pids()...), watchMemory(p.pids()...), watchOthers(p.pids()...)
 	began := time.Now()
 	for i := range messages {
 		if err := sendToMany(p.relay, body, i*perMessage%peopleCount); err != nil {
@@ -142,7 +142,7 @@ func measureSeals(ctx context.Context, o options, s *sink, p *sealpost) (r round
 		return r, err
 	}
 	n := float64(perMessage * messages)
-	r.cpu = (cpu(p.pid()) - usedBefore) / time.Duration(n)
+	r.cpu = (cpu(p.pids()...) - usedBefore) / time.Duration(n)
 	r.accepted, r.endToEnd = n/accepted.Seconds(), n/arrived.Sub(began).Seconds()
 	return r, nil
 }

@@ -32,7 +32,7 @@ func runServe(ctx context.Context, args []string) (err error) {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	cfg, err := config.Load(*file, nil)
+	cfg, err := config.Load(*file, os.Environ())
 	if err != nil {
 		return err
 	}

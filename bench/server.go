@@ -12,7 +12,7 @@ import (
 
 // server is a mail server that runs for one round.
 type server interface {
-	pid() int          // of the process that all others descend from
+	pids() []int       // of the processes that all others descend from
 	relayAddr() string // where it takes mail
 	stop()
 }

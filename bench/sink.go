@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/fake"
@@ -40,6 +41,7 @@ type sinkAddrs struct {
 // messages and has them, or has given up.
 type sinkCount struct {
 	Received int       `json:"received"`
+	Signed   int       `json:"signed"` // of them, with a DKIM signature
 	At       time.Time `json:"at"`
 }
 
@@ -51,6 +53,11 @@ const patience = 30 * time.Second
 func runSink(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	f := flag.NewFlagSet("bench sink", flag.ContinueOnError)
 	dir := f.String("dir", "", "folder for the certificate of the sink's authority")
+	var crowd crowd
+	f.IntVar(&crowd.domains, "domains", 0, "further domains, see crowdDomain")
+	f.IntVar(&crowd.hosts, "hosts", 1, "mail hosts that they share")
+	f.Float64Var(&crowd.hanging, "hanging", 0, "part of the hosts that take connections and say nothing")
+	f.DurationVar(&crowd.delay, "delay", 0, "what the others wait before each reply")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -60,6 +67,9 @@ func runSink(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 	}
 	defer n.Close()
 	if err := n.AddDomain(fake.Domain{Name: sinkDomain, Host: &fake.Behavior{}}); err != nil {
+		return err
+	}
+	if err := crowd.gather(n); err != nil {
 		return err
 	}
 	addrs := sinkAddrs{CAFile: n.CAFile, Resolver: n.ResolverAddr, SMTPPort: n.SMTPPort, HTTPSPort: n.HTTPSPort}
@@ -73,17 +83,56 @@ func runSink(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 	if err := answer.Encode(addrs); err != nil {
 		return err
 	}
-	var want int
-	for {
-		if _, err := fmt.Fscan(in, &want); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), " TXT "); ok {
+			n.SetTXT(name, value)
+			continue
+		}
+		want, err := strconv.Atoi(lines.Text())
+		if err != nil {
 			return err
 		}
 		if err := answer.Encode(awaitReceived(n, want)); err != nil {
 			return err
 		}
 	}
+	return lines.Err()
+}
+
+// crowd is many domains whose mail goes to fewer hosts.
+type crowd struct {
+	domains, hosts int
+	hanging        float64
+	delay          time.Duration
+}
+
+// crowdDomain names the domains of a crowd; domain i has the host i modulo
+// their number.
+func crowdDomain(i int) string { return "d" + strconv.Itoa(i) + ".crowd.example" }
+
+func (c crowd) gather(n *fake.Internet) error {
+	host := func(i int) string { return "mx" + strconv.Itoa(i%c.hosts) + ".crowd.example" }
+	for i := range min(c.hosts, c.domains) {
+		b := fake.Behavior{Delay: c.delay}
+		if float64(i) < c.hanging*float64(c.hosts) {
+			b = fake.Behavior{Hang: fake.HangBanner}
+		}
+		if err := n.AddHost(host(i), b); err != nil {
+			return err
+		}
+	}
+	for i := range c.domains {
+		if err := n.AddDomain(fake.Domain{Name: crowdDomain(i), HostName: host(i)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c crowd) args() []string {
+	return []string{"-domains", strconv.Itoa(c.domains), "-hosts", strconv.Itoa(max(1, c.hosts)),
+		"-hanging", strconv.FormatFloat(c.hanging, 'f', -1, 64), "-delay", c.delay.String()}
 }
 
 // awaitReceived looks again and again: to be told of every message would cost
@@ -96,7 +145,7 @@ func awaitReceived(n *fake.Internet, want int) sinkCount {
 			last, since = got, now
 		}
 		if got >= want || now.Sub(since) > patience {
-			return sinkCount{got, now}
+			return sinkCount{got, n.Signed(), now}
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -110,12 +159,12 @@ type sink struct {
 	out *json.Decoder
 }
 
-func startSink(ctx context.Context, dir string) (*sink, error) {
+func startSink(ctx context.Context, dir string, c crowd) (*sink, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{cmd: apart(exec.CommandContext(ctx, self, "sink", "-dir", dir))}
+	s := &sink{cmd: apart(exec.CommandContext(ctx, self, append([]string{"sink", "-dir", dir}, c.args()...)...))}
 	s.cmd.Stderr = os.Stderr
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -135,20 +184,32 @@ func startSink(ctx context.Context, dir string) (*sink, error) {
 	return s, nil
 }
 
+// publish puts a TXT record into the sink's DNS.
+func (s *sink) publish(name, value string) error {
+	_, err := fmt.Fprintf(s.in, "%s TXT %s\n", name, value)
+	return err
+}
+
 // wait gives the time at which the sink had received want messages since its
 // start.
 func (s *sink) wait(want int) (time.Time, error) {
+	c, err := s.count(want)
+	if err == nil && c.Received != want {
+		err = fmt.Errorf("the sink received %d messages, not %d", c.Received, want)
+	}
+	return c.At, err
+}
+
+// count waits until the sink has received at least want messages, or has
+// waited in vain.
+func (s *sink) count(want int) (c sinkCount, err error) {
 	if _, err := fmt.Fprintln(s.in, want); err != nil {
-		return time.Time{}, fmt.Errorf("ask the sink: %w", err)
+		return c, fmt.Errorf("ask the sink: %w", err)
 	}
-	var c sinkCount
 	if err := s.out.Decode(&c); err != nil {
-		return time.Time{}, fmt.Errorf("ask the sink: %w", err)
+		return c, fmt.Errorf("ask the sink: %w", err)
 	}
-	if c.Received != want {
-		return c.At, fmt.Errorf("the sink received %d messages, not %d", c.Received, want)
-	}
-	return c.At, nil
+	return c, nil
 }
 
 func (s *sink) stop() {

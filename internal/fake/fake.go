@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
@@ -47,6 +48,7 @@ type Internet struct {
 	holders  map[string]holder // by address
 	outside  map[string]string // where mail hosts of elsewhere take mail
 	nextAddr int
+	signed   atomic.Int64
 
 	connMu  sync.Mutex
 	conns   map[net.Conn]struct{}

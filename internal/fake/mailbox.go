@@ -138,6 +138,10 @@ func (n *Internet) Received() int {
 	return n.boxes.total
 }
 
+// Signed counts the messages that came by DATA with a DKIM signature, valid or
+// not.
+func (n *Internet) Signed() int { return int(n.signed.Load()) }
+
 // WaitReceived waits until Received is at least count.
 func (n *Internet) WaitReceived(ctx context.Context, count int) error {
 	if err := n.boxes.wait(ctx, func() bool { return n.Received() >= count }); err != nil {

@@ -44,7 +44,7 @@ func (s *session) readData() (raw []byte, problem string, err error) {
 		raw = make([]byte, 0, min(s.size+512, s.b.size()))
 	}
 	total := int64(0)
-	lineStart, crBefore := true, false
+	lineStart, crBefore, signed := true, false, false
 	for {
 		chunk, err := s.r.ReadSlice('\n')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -52,12 +52,16 @@ func (s *session) readData() (raw []byte, problem string, err error) {
 		}
 		whole := err == nil
 		if lineStart && len(chunk) == 3 && string(chunk) == ".\r\n" {
+			if signed && problem == "" {
+				s.n.signed.Add(1)
+			}
 			return raw, problem, nil
 		}
 		crlf := whole && (len(chunk) > 1 && chunk[len(chunk)-2] == '\r' || len(chunk) == 1 && crBefore)
 		if problem == "" {
 			problem = s.inspect(chunk, whole, crlf, crBefore)
 		}
+		signed = signed || lineStart && bytes.HasPrefix(chunk, []byte("DKIM-Signature:"))
 		crBefore = chunk[len(chunk)-1] == '\r'
 		if lineStart && chunk[0] == '.' {
 			chunk = chunk[1:]

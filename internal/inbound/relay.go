@@ -200,6 +200,7 @@ func (c *checks) look(ctx context.Context) error {
 
 var (
 	errVirus     = fault.New(fault.Refused, "virus_found", "The message holds something harmful.")
+	errAuthors   = fault.New(fault.Invalid, "bad_from", "The message does not name its author: it needs one From field with addresses of one domain (RFC 5322 section 3.6.2).")
 	errSpam      = fault.New(fault.Refused, "spam", "The message is taken for spam.")
 	errLater     = fault.New(fault.TooMany, "come_again", "Try again in a few minutes.")
 	errDMARC     = fault.New(fault.Refused, "dmarc", "The author's domain asks to refuse mail that does not prove to be from it (DMARC).")
@@ -214,6 +215,8 @@ func (c *checks) refuse() error {
 	case c.virus != "":
 		c.m.Log.Warn("mail from outside was refused: ClamAV found something", "org", c.org.Text(id.Org), "found", c.virus)
 		return errVirus
+	case c.ambiguous():
+		return errAuthors
 	case dmarcResult.Word == dmarc.Fail && dmarcResult.Disposition == dmarc.Reject:
 		return errDMARC
 	case c.m.RejectLookalikes && c.imitates():
@@ -226,6 +229,13 @@ func (c *checks) refuse() error {
 		return errLater
 	}
 	return nil
+}
+
+// ambiguous reports whether programs could show different authors, or one whom
+// DMARC was not asked for. Who shows none forges none, and is marked.
+func (c *checks) ambiguous() bool {
+	from := c.header.Values("From")
+	return c.verdict.Author == "" && (len(from) > 1 || len(from) == 1 && strings.TrimSpace(from[0]) != "")
 }
 
 // imitates leaves out names alone: people write from mailboxes of their own.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/dmarc"
+	"github.com/sealpost/sealpost/internal/dmarc/parcel"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/fetch"
 	"github.com/sealpost/sealpost/internal/id"
@@ -28,6 +30,8 @@ const (
 	// reportsAtOnce bounds how many reports are unpacked at once: a small mail
 	// can unpack to much.
 	reportsAtOnce = 2
+	// reportTurnIn is how long a report waits for its turn while its peer waits.
+	reportTurnIn = 10 * time.Second
 )
 
 // openReports wires what receivers report to organizations.
@@ -38,13 +42,21 @@ func (c *Core) openReports() {
 }
 
 // TakeReport keeps a report that somebody sent to an organization; word is
-// "dmarc" or "tlsrpt".
-func (c *Core) TakeReport(ctx context.Context, org id.ID, word string, message io.Reader) (err error) {
+// "dmarc" or "tlsrpt". It is read before it has a turn: a peer that sends slowly
+// must not keep others from theirs.
+func (c *Core) TakeReport(ctx context.Context, org id.ID, word string, message io.Reader) error {
+	b, err := io.ReadAll(io.LimitReader(message, parcel.MaxPacked+1)) // what is longer the parcel refuses
+	if err != nil {
+		return err
+	}
+	message = bytes.NewReader(b)
+	wait, cancel := context.WithTimeout(ctx, reportTurnIn)
+	defer cancel()
 	select {
 	case c.reportTurns <- struct{}{}:
 		defer func() { <-c.reportTurns }()
-	case <-ctx.Done():
-		return fault.New(fault.Unavailable, "reports_busy", "Other reports are being read. Try again later.").Because(ctx.Err())
+	case <-wait.Done():
+		return fault.New(fault.Unavailable, "reports_busy", "Other reports are being read. Try again later.").Because(wait.Err())
 	}
 	if word == "tlsrpt" {
 		_, err = c.TLSReports.Receive(ctx, org, message)

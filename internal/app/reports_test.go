@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -48,6 +50,25 @@ func TestReportsThatAreMailed(t *testing.T) {
 	}
 	if err := c.TakeReport(ctx, h.Org.ID, "dmarc", strings.NewReader("Subject: hello\r\n\r\nhello\r\n")); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a mail that is no report: %v", err)
+	}
+	for range reportsAtOnce { // strangers who begin and send no more
+		from, to := io.Pipe()
+		slow := make(chan error)
+		go func() { slow <- c.TakeReport(ctx, h.Org.ID, "dmarc", from) }()
+		if _, err := to.Write([]byte("Subject: ")); err != nil { // returns once it was read
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = to.CloseWithError(io.ErrUnexpectedEOF)
+			if err := <-slow; !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("a mail that breaks off: %v", err)
+			}
+		}()
+	}
+	soon, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	if err := c.TakeReport(soon, h.Org.ID, "tlsrpt", strings.NewReader(fmt.Sprintf(tlsMail, end.Add(-time.Hour).Format(time.RFC3339), end.Format(time.RFC3339)))); err != nil {
+		t.Errorf("while others send slowly: %v", err)
 	}
 	for range reportsAtOnce { // others are being read
 		c.reportTurns <- struct{}{}

@@ -68,7 +68,7 @@ func TestReportsThatAreMailed(t *testing.T) {
 	soon, stop := context.WithTimeout(ctx, 5*time.Second)
 	defer stop()
 	if err := c.TakeReport(soon, h.Org.ID, "tlsrpt", strings.NewReader(fmt.Sprintf(tlsMail, end.Add(-time.Hour).Format(time.RFC3339), end.Format(time.RFC3339)))); err != nil {
-		t.Errorf("while others send slowly: %v", err)
+		t.Fatalf("while others send slowly: %v", err)
 	}
 	for range reportsAtOnce { // others are being read
 		c.reportTurns <- struct{}{}

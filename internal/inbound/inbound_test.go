@@ -383,3 +383,22 @@ func TestReportsMembersAndThePostmaster(t *testing.T) {
 		}
 	})
 }
+
+// Mail that a recipient forwards may come back from there: the delivery failed,
+// but the recipient's own mailbox is not the one that does not exist.
+func TestABounceOfAForwardingAddressSparesTheRecipient(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w := newWorld(t, d, nil)
+		const elsewhere = "old@forwarded.example"
+		it := inboundtest.Sent(t, w.House, w.Org.ID, sender, patient, spool.Delivered)
+		w.taken(inboundtest.Bounce(elsewhere, "failed", "5.1.1", "550 5.1.1 <"+elsewhere+">: user unknown"), w.path(it))
+		if s := inboundtest.State(t, w.House, it); s != spool.Failed {
+			t.Errorf("it became %s", s)
+		}
+		for _, address := range []string{patient, elsewhere} {
+			if f := w.suppressed(address); f != (suppress.Found{}) {
+				t.Errorf("%s is suppressed: %+v", address, f)
+			}
+		}
+	})
+}

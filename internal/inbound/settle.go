@@ -71,7 +71,8 @@ func (d *Door) settle(ctx context.Context, t Ticket, report classify.Report) err
 	if dl.State == spool.Sending {
 		return underWay
 	}
-	n := news{d: d, key: key, delivery: dl, kind: report.Kind, report: report, said: about(report, dl.Recipient)}
+	n := news{d: d, key: key, delivery: dl, kind: report.Kind, report: report}
+	n.said, n.ours = about(report, dl.Recipient)
 	if report.Kind != classify.Complaint && n.said.Kind != classify.None {
 		n.kind = n.said.Kind
 	}
@@ -108,17 +109,18 @@ func (d *Door) told(ctx context.Context, n news, done bool) {
 }
 
 // about picks what a report says of our recipient. A delivery has one, so
-// whoever else is named is one that our mail was forwarded to.
-func about(r classify.Report, to mail.Address) classify.Recipient {
+// whoever else is named is one that our mail was forwarded to: the delivery
+// failed there, but ours is not known to be at fault, and may read its mail.
+func about(r classify.Report, to mail.Address) (said classify.Recipient, ours bool) {
 	for _, rc := range r.Recipients {
 		if a, err := mail.ParseAddress(rc.Sent().Reveal()); err == nil && a.Normal() == to.Normal() {
-			return rc
+			return rc, true
 		}
 	}
 	if i := slices.IndexFunc(r.Recipients, func(rc classify.Recipient) bool { return rc.Kind == r.Kind }); i >= 0 {
-		return r.Recipients[i]
+		return r.Recipients[i], false
 	}
-	return classify.Recipient{Kind: r.Kind, Class: classify.Other}
+	return classify.Recipient{Kind: r.Kind, Class: classify.Other}, true
 }
 
 // news is one report of one delivery.
@@ -129,6 +131,7 @@ type news struct {
 	kind     classify.Kind
 	report   classify.Report
 	said     classify.Recipient
+	ours     bool // it is said of our recipient, and not of one that it forwards to
 }
 
 // record writes it down, and reports whether it is new.
@@ -142,6 +145,9 @@ func (n news) record(tx *db.Tx) (bool, error) {
 		if settled {
 			if _, err := n.first(tx); err != nil {
 				return false, err
+			}
+			if !n.ours {
+				return true, nil
 			}
 			return true, n.suppress(tx)
 		}

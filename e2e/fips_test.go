@@ -51,12 +51,32 @@ func TestFIPS(t *testing.T) {
 			t.Errorf("with fips140=%s: %+v", given, v.FIPS)
 		}
 	}
-	for line := range bytes.Lines(run("only", "demo", "--once", "--json")) {
+	data := filepath.Join(dir, "demo")
+	checkDemo(t, run("only", "demo", "--once", "--json", "--data", data))
+	config := filepath.Join(data, "sealpost.toml")
+	for command, want := range map[string]string{
+		"partner list": "partner.example", "suppress list": "bella@returns.example", "dkim list": "active", "queue list": "full.example",
+	} {
+		if out := run("only", append(strings.Fields(command), "--config", config)...); !bytes.Contains(out, []byte(want)) {
+			t.Errorf("sealpost %s says nothing of %s:\n%s", command, want, out)
+		}
+	}
+}
+
+// checkDemo finds each delivery where it must be, and among them a host proved
+// by DANE, a partner's by its pin, and mail that came back.
+func checkDemo(t *testing.T, lines []byte) {
+	t.Helper()
+	shown := map[string]string{}
+	for line := range bytes.Lines(lines) {
 		var e struct {
-			Event      string `json:"event"`
+			Recipient  string `json:"recipient"`
+			State      string `json:"state"`
+			Reason     string `json:"reason"`
 			AsExpected *bool  `json:"as_expected"`
 			Evidence   struct {
 				Suite string `json:"suite"`
+				By    string `json:"verified_by"`
 			} `json:"evidence"`
 		}
 		if err := json.Unmarshal(line, &e); err != nil {
@@ -64,6 +84,14 @@ func TestFIPS(t *testing.T) {
 		}
 		if e.AsExpected != nil && !*e.AsExpected || e.Evidence.Suite != "" && !strings.Contains(e.Evidence.Suite, "_AES_") {
 			t.Errorf("%s", line)
+		}
+		shown[e.Recipient] = e.State + " " + e.Evidence.By + e.Reason
+	}
+	for to, want := range map[string]string{
+		"dora@dane.example": "delivered dane-ee", "paul@partner.example": "delivered pin", "bella@returns.example": "failed pkixbounced",
+	} {
+		if shown[to] != want {
+			t.Errorf("%s: %q, want %q", to, shown[to], want)
 		}
 	}
 }

@@ -120,6 +120,9 @@ func startDemo(ctx context.Context, dir string) (d *demo, err error) {
 	if err != nil {
 		return d, err
 	}
+	if err := os.WriteFile(d.configFile(), []byte(cfg.Show()), 0o600); err != nil {
+		return d, err
+	}
 	if _, err := custody.InitMaster(cfg.Keys.MasterFile); err != nil && !errors.Is(err, os.ErrExist) && !fault.Is(err, fault.Conflict) {
 		return d, err
 	}
@@ -132,6 +135,9 @@ func startDemo(ctx context.Context, dir string) (d *demo, err error) {
 	d.server = app.NewServer(d.core)
 	return d, d.server.Start(ctx)
 }
+
+// configFile lets every command look at the demonstration while it runs.
+func (d *demo) configFile() string { return filepath.Join(d.dir, "sealpost.toml") }
 
 // config is a complete configuration for one machine, with short waits.
 func (d *demo) config() (*config.Config, error) {

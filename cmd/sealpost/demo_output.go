@@ -49,8 +49,9 @@ func (o *demoOutput) ready() {
 			Portal     string `json:"portal_url"`
 			Mailboxes  string `json:"mailboxes_url"`
 			DataDir    string `json:"data_dir"`
+			Config     string `json:"config"`
 			CAFile     string `json:"ca_file"`
-		}{"ready", d.url, d.key.Reveal(), demoSender, a.Submission, "apikey", d.key.Reveal(), a.Relay, d.url, d.net.MailboxesURL, d.dir, d.net.CAFile})
+		}{"ready", d.url, d.key.Reveal(), demoSender, a.Submission, "apikey", d.key.Reveal(), a.Relay, d.url, d.net.MailboxesURL, d.dir, d.configFile(), d.net.CAFile})
 		return
 	}
 	fmt.Fprintf(o.w, "\n  %s\n\n", o.paint(bold, "Sealpost is running for "+demoName+", against an internet of mail and key servers on this machine."))
@@ -69,6 +70,7 @@ func (o *demoOutput) addresses() {
 		{"SMTP relay from this machine", a.Relay},
 		{"API key", d.key.Reveal()},
 		{"Data folder", d.dir},
+		{"Configuration, for all commands", d.configFile()},
 	} {
 		fmt.Fprintf(o.w, "  %s %s\n", pad(line[0], 34), o.paint(blue, line[1]))
 	}

@@ -369,7 +369,7 @@ func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *sea
 	case !ours:
 		return
 	}
-	reply, err := w.hand(ctx, j.known, a, false)
+	reply, err := w.hand(ctx, j.known, a, j.work.Message.ExpiresAt, false)
 	j.record(s, taken, reply, err)
 }
 

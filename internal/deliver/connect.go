@@ -107,15 +107,16 @@ func (w *worker) reuse(known way, floor policy.Grade) bool {
 // hand sends an artifact over the worker's connection. What a peer says over a
 // connection that was used before may mean only that it wants a new one (it
 // hung up while idle, or takes so many messages and no more: 421). Nothing was
-// taken then, and it is asked once more over a new one.
-func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, urgent bool) (smtpclient.Reply, error) {
-	reply, err := w.say(ctx, a, urgent)
+// taken then, and it is asked once more over a new one. What has not arrived
+// by until is broken off before the final dot.
+func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, until time.Time, urgent bool) (smtpclient.Reply, error) {
+	reply, err := w.say(ctx, a, until, urgent)
 	again := w.used && wornOut(err)
 	w.used = true
 	if again && ctx.Err() == nil && w.e.lease.good() {
 		if weak, lost := w.connect(ctx, known, a.Floor(), urgent); weak == nil && lost == nil {
 			w.used = true
-			reply, err = w.say(ctx, a, urgent)
+			reply, err = w.say(ctx, a, until, urgent)
 		}
 	}
 	if ctx.Err() == nil {
@@ -124,12 +125,13 @@ func (w *worker) hand(ctx context.Context, known way, a *seal.Artifact, urgent b
 	return reply, err
 }
 
-// say sends an artifact once.
-func (w *worker) say(ctx context.Context, a *seal.Artifact, urgent bool) (reply smtpclient.Reply, err error) {
+// say sends an artifact once, if the peer can have it before it expires.
+func (w *worker) say(ctx context.Context, a *seal.Artifact, until time.Time, urgent bool) (reply smtpclient.Reply, err error) {
 	w.sent++
 	w.during(ctx, "send", func(ctx context.Context) error {
-		if stopping := w.patiently(ctx, urgent, false, func() { reply, err = w.conn.Send(ctx, a) }); stopping != nil {
-			reply, err = w.conn.Send(ctx, a) // begun already: it may finish without a place
+		send := func() { reply, err = w.conn.Send(ctx, a, until.Sub(w.e.Clock.Now())) }
+		if stopping := w.patiently(ctx, urgent, false, send); stopping != nil {
+			send() // begun already: it may finish without a place
 		}
 		return err
 	})
@@ -142,7 +144,7 @@ func wornOut(err error) bool {
 	var refused *smtpclient.RefusedError
 	switch {
 	case errors.As(err, &lost):
-		return lost.Word != smtpclient.ConnTimeout
+		return lost.Word != smtpclient.ConnTimeout && lost.Word != smtpclient.ConnCanceled
 	case errors.As(err, &refused): // RFC 5321 section 3.8
 		return refused.Reply.Code == 421 && !refused.Local && refused.Stage != smtpclient.StageDot
 	}

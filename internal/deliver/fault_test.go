@@ -123,6 +123,25 @@ func TestASilentPeerIsTriedAgain(t *testing.T) {
 	})
 }
 
+// TestADrippingPeerEndsWithTheMessage: each line is taken in time, and all of
+// them would take for ever.
+func TestADrippingPeerEndsWithTheMessage(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB) {
+		h := start(t, d, internet(t), func(deps *deliver.Deps) { deps.SMTP.Timeouts.Block = time.Minute })
+		h.add(fake.Domain{Name: "drips.example", Host: &fake.Behavior{Drip: 5 * time.Millisecond}})
+		expires := time.Now().Add(3 * time.Second)
+		i := h.accept(submit.Draft{ExpiresAt: expires, Message: strings.NewReader("From: ada@clinic.test\r\nSubject: x\r\n\r\n" +
+			strings.Repeat(strings.Repeat("x", 900)+"\r\n", 8000))}, "p@drips.example").Deliveries[0].Delivery
+		h.until("it expires", func() bool { return h.delivery(i).State.Settled() })
+		if got := h.delivery(i); got.State != spool.Expired || got.SettledAt.After(expires.Add(5*time.Second)) || got.Attempts != 1 {
+			t.Errorf("%s, %v after its end and after %d attempts", got.State, got.SettledAt.Sub(expires), got.Attempts)
+		}
+		if n := len(h.net.Messages("p@drips.example")); n != 0 {
+			t.Errorf("it arrived %d times", n)
+		}
+	})
+}
+
 func TestGreylisted(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), nil)

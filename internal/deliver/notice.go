@@ -88,7 +88,7 @@ func (e *Engine) noticeDone(n spool.Notice) bool {
 }
 
 func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice, known way, a *seal.Artifact) {
-	_, err := w.hand(ctx, known, a, true)
+	_, err := w.hand(ctx, known, a, n.ExpiresAt, true)
 	var refused *smtpclient.RefusedError
 	switch {
 	case err == nil:

@@ -70,6 +70,7 @@ type Behavior struct {
 
 	Hang         Stage
 	Delay        time.Duration // before every reply
+	Drip         time.Duration // before it takes each line of a message
 	MaxPerConn   int           // messages before 421, zero: any number
 	Returns      string        // status with which each message taken is returned a moment later (RFC 3463); empty: none is
 	DropAfterDot int           // for each recipient, the first so many messages are stored but not answered

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func (s *session) data() error {
@@ -46,6 +47,7 @@ func (s *session) readData() (raw []byte, problem string, err error) {
 	total := int64(0)
 	lineStart, crBefore, signed := true, false, false
 	for {
+		time.Sleep(s.b.Drip)
 		chunk, err := s.r.ReadSlice('\n')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return nil, "", err

@@ -151,7 +151,7 @@ func converse(t *testing.T, text string) {
 	if c != nil {
 		for _, s := range sends {
 			name, want, _ := strings.Cut(s, " ")
-			_, err := c.Send(t.Context(), message(t, name))
+			_, err := c.Send(t.Context(), message(t, name), time.Hour)
 			if got := verdict(err); got != want {
 				t.Errorf("send %s: got %q, want %q (%v)", name, got, want, err)
 			}

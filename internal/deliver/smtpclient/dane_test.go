@@ -310,7 +310,7 @@ func TestAConnectionIsNotSharedAcrossArrangements(t *testing.T) {
 		if got := verdict(err); got != tc.want {
 			t.Errorf("%s: %q, want %q", what, got, tc.want)
 		}
-		if _, err := c.Send(t.Context(), artifact(t, "a@"+tg.Domain, policy.Encrypted, "Subject: x\r\n\r\nx\r\n")); err == nil && tc.want != "ok" {
+		if _, err := c.Send(t.Context(), artifact(t, "a@"+tg.Domain, policy.Encrypted, "Subject: x\r\n\r\nx\r\n"), time.Hour); err == nil && tc.want != "ok" {
 			t.Errorf("%s: mail passed after a refused Rebind", what)
 		}
 	}

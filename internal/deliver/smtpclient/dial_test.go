@@ -230,7 +230,7 @@ func TestSharedHostIsGradedPerDomain(t *testing.T) {
 	}
 	defer c.Close()
 	forC := artifact(t, "lucia@shared-c.example", policy.Verified, "Subject: c\r\n\r\nhello\r\n")
-	if _, err := c.Send(t.Context(), forC); err == nil {
+	if _, err := c.Send(t.Context(), forC, time.Hour); err == nil {
 		t.Fatal("a connection for shared-a took mail for shared-c")
 	}
 	tg.Domain, tg.STS = "shared-c.example", STS{Enforce: true, Match: true, ID: "1"}
@@ -238,14 +238,14 @@ func TestSharedHostIsGradedPerDomain(t *testing.T) {
 	if err != nil || ev.Grade != policy.Authenticated || ev.STSPolicyID != "1" {
 		t.Fatalf("%v, %+v", err, ev)
 	}
-	if _, err := c.Send(t.Context(), forC); err != nil {
+	if _, err := c.Send(t.Context(), forC, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	tg.STS.Match = false
 	if _, err := c.Rebind(tg, policy.Encrypted); verdict(err) != "weak verified sts_mx_mismatch lasting" {
 		t.Fatal(err)
 	}
-	if _, err := c.Send(t.Context(), forC); err == nil {
+	if _, err := c.Send(t.Context(), forC, time.Hour); err == nil {
 		t.Fatal("mail passed after a refused Rebind")
 	}
 	tg.Domain, tg.STS = "shared-b.example", STS{}

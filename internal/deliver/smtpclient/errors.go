@@ -74,7 +74,7 @@ const (
 	ConnUnreachable = "unreachable"
 	ConnClosed      = "connection_lost"
 	ConnProtocol    = "protocol_error"
-	ConnCanceled    = "canceled"
+	ConnCanceled    = "canceled" // by us
 )
 
 // ConnError says that there is no connection, or none any more, or that the

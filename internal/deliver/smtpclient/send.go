@@ -19,8 +19,10 @@ import (
 
 // Send hands over one artifact. The error is nil only when the peer took it;
 // otherwise it is a *RefusedError, *ConnError, *UnknownError, *SourceError or
-// *WeakError. The connection is good for another Send while Alive says so.
-func (c *Conn) Send(ctx context.Context, a *seal.Artifact) (Reply, error) {
+// *WeakError. What the peer does not have but for the final dot within left
+// is not handed over: the connection ends as canceled, which says nothing of
+// the peer. The connection is good for another Send while Alive says so.
+func (c *Conn) Send(ctx context.Context, a *seal.Artifact, left time.Duration) (Reply, error) {
 	if err := c.admit(ctx, a); err != nil {
 		return Reply{}, err
 	}
@@ -34,9 +36,32 @@ func (c *Conn) Send(ctx context.Context, a *seal.Artifact) (Reply, error) {
 	}
 	defer body.Close() // it was only read
 	stop := context.AfterFunc(ctx, c.abort)
+	defer func() {
+		if !stop() {
+			c.broken = true
+		}
+	}()
+	if reply, err := c.beforeDot(ctx, a, body, seven, left); err != nil {
+		return reply, err
+	}
+	return c.dot(ctx, a)
+}
+
+// slowest is what a peer must take in a second, on the whole: one that takes
+// a block just in time, again and again, would hold a message up for days.
+const slowest = 1 << 10
+
+// beforeDot brings the transaction to where only the final dot is wanting.
+func (c *Conn) beforeDot(ctx context.Context, a *seal.Artifact, body io.Reader, seven bool, left time.Duration) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.t.Whole+time.Duration(a.Size()/slowest)*time.Second)
+	defer cancel()
+	defer time.AfterFunc(left, cancel).Stop()
+	stop := context.AfterFunc(ctx, c.abort)
 	reply, err := c.transact(ctx, a, body, seven)
 	if !stop() {
-		c.broken = true
+		if c.broken = true; err == nil {
+			err = connError(ctx, StageData, ctx.Err())
+		}
 	}
 	return reply, err
 }
@@ -98,6 +123,8 @@ func sourceFailed(err error, seven bool) (Reply, error) {
 	return Reply{}, &SourceError{err}
 }
 
+// transact brings the envelope and the message to the peer, without the final
+// dot. It gives a reply where there is an error alone.
 func (c *Conn) transact(ctx context.Context, a *seal.Artifact, body io.Reader, seven bool) (Reply, error) {
 	if reply, err := c.envelope(ctx, a, seven); err != nil {
 		return reply, err
@@ -114,11 +141,12 @@ func (c *Conn) transact(ctx context.Context, a *seal.Artifact, body io.Reader, s
 	case err != nil:
 		return Reply{}, c.lost(ctx, StageData, err)
 	}
-	if reply, err := c.early(ctx); err != nil {
-		return reply, err
-	}
-	// From here on a lost connection tells nothing: a write that fails may
-	// have got through.
+	return c.early(ctx)
+}
+
+// dot ends the message. From here on a lost connection tells nothing: a write
+// that fails may have got through.
+func (c *Conn) dot(ctx context.Context, a *seal.Artifact) (Reply, error) {
 	_, _ = c.w.WriteString(".\r\n")
 	reply, err := c.ask(c.t.Dot)
 	if err == nil && reply.Code/100 == 3 {

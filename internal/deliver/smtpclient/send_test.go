@@ -73,7 +73,7 @@ func TestEveryTemper(t *testing.T) {
 			}
 			defer c.Close()
 			before := len(internet.Messages(a.To().Reveal()))
-			reply, err := c.Send(t.Context(), a)
+			reply, err := c.Send(t.Context(), a, time.Hour)
 			if got := verdict(err); got != tc.want {
 				t.Fatalf("got %q, want %q", got, tc.want)
 			}
@@ -122,7 +122,7 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 			if !c.Alive() {
 				t.Fatal("the connection died")
 			}
-			if _, err := c.Send(t.Context(), artifact(t, to, policy.Verified, "Subject: x\r\n\r\nx\r\n")); verdict(err) != want {
+			if _, err := c.Send(t.Context(), artifact(t, to, policy.Verified, "Subject: x\r\n\r\nx\r\n"), time.Hour); verdict(err) != want {
 				t.Fatal(err)
 			}
 		}
@@ -136,16 +136,16 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 func TestPeerEndsTheConnection(t *testing.T) {
 	c := dialed(t, "mx.one-per-connection.example", "one-per-connection.example", policy.Verified)
 	a := artifact(t, "dora@one-per-connection.example", policy.Verified, "Subject: x\r\n\r\nx\r\n")
-	if _, err := c.Send(t.Context(), a); err != nil {
+	if _, err := c.Send(t.Context(), a, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Send(t.Context(), a); verdict(err) != "refused at mail 421 4.7.0 temporary" {
+	if _, err := c.Send(t.Context(), a, time.Hour); verdict(err) != "refused at mail 421 4.7.0 temporary" {
 		t.Fatal(err)
 	}
 	if c.Alive() {
 		t.Error("alive after 421")
 	}
-	if _, err := c.Send(t.Context(), a); verdict(err) != "failed at mail connection_lost" {
+	if _, err := c.Send(t.Context(), a, time.Hour); verdict(err) != "failed at mail connection_lost" {
 		t.Error(err)
 	}
 }
@@ -174,10 +174,10 @@ func TestDeadConnectionIsNoticedWhileIdle(t *testing.T) {
 func TestFloorOfTheArtifactBinds(t *testing.T) {
 	c := dialed(t, "mx.expired.example", "expired.example", policy.Encrypted)
 	a := artifact(t, "edith@expired.example", policy.Verified, "Subject: x\r\n\r\nx\r\n")
-	if _, err := c.Send(t.Context(), a); verdict(err) != "weak encrypted certificate lasting" {
+	if _, err := c.Send(t.Context(), a, time.Hour); verdict(err) != "weak encrypted certificate lasting" {
 		t.Fatal(err)
 	}
-	if _, err := c.Send(t.Context(), seal.Report(a.To(), policy.Encrypted, []byte("Subject: notice\r\n\r\nx\r\n"))); err != nil {
+	if _, err := c.Send(t.Context(), seal.Report(a.To(), policy.Encrypted, []byte("Subject: notice\r\n\r\nx\r\n")), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	got := internet.Messages("edith@expired.example")
@@ -205,7 +205,7 @@ func TestRequireTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := c.Send(t.Context(), a); verdict(err) != tc.want {
+		if _, err := c.Send(t.Context(), a, time.Hour); verdict(err) != tc.want {
 			t.Errorf("got %q, want %q", verdict(err), tc.want)
 		}
 		if c.Evidence().RequireTLS != (tc.want == "ok") {
@@ -228,7 +228,7 @@ func TestSourceFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := dialed(t, "mx.modern.example", "modern.example", policy.Verified)
 			to := addr(t, "source-fails@modern.example")
-			_, err := c.Send(t.Context(), seal.TLS(addr(t, "dr.ada@clinic.test"), to, policy.Verified, false, b))
+			_, err := c.Send(t.Context(), seal.TLS(addr(t, "dr.ada@clinic.test"), to, policy.Verified, false, b), time.Hour)
 			if verdict(err) != "source" {
 				t.Error(err)
 			}
@@ -251,12 +251,45 @@ func TestCancelEndsSend(t *testing.T) {
 		cancel()
 		return open(ctx)
 	}
-	_, err := c.Send(ctx, seal.TLS(addr(t, "dr.ada@clinic.test"), addr(t, "tom@hang-dot.example"), policy.Verified, false, b))
+	_, err := c.Send(ctx, seal.TLS(addr(t, "dr.ada@clinic.test"), addr(t, "tom@hang-dot.example"), policy.Verified, false, b), time.Hour)
 	if got := verdict(err); !strings.HasSuffix(got, "canceled") {
 		t.Errorf("got %q", got)
 	}
 	if c.Alive() {
 		t.Error("alive after cancel")
+	}
+}
+
+// TestATransactionEndsInTime: all before the final dot has a time, which is
+// longer for what is larger, and no longer than the message lives. Neither is
+// for the answer to the dot.
+func TestATransactionEndsInTime(t *testing.T) {
+	small, large := "Subject: x\r\n\r\nx\r\n", "Subject: x\r\n\r\n"+strings.Repeat("0123456789abcde\r\n", 512)
+	for _, tc := range []struct {
+		to, text    string
+		whole, left time.Duration
+		want        string
+	}{
+		{"xaver@slow.example", small, time.Nanosecond, time.Hour, "failed at mail timeout"},
+		{"xaver@slow.example", large, time.Nanosecond, time.Hour, "ok"},
+		{"susi@hang-data.example", small, time.Hour, 100 * time.Millisecond, "failed at data canceled"},
+		{"tom@hang-dot.example", small, time.Hour, 100 * time.Millisecond, "unknown timeout"},
+	} {
+		a := artifact(t, tc.to, policy.Verified, tc.text)
+		d := deps()
+		d.Timeouts.Whole = tc.whole
+		c, _, err := Dial(t.Context(), d, target(t, "mx."+a.To().Domain(), a.To().Domain()), policy.Verified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Send(t.Context(), a, tc.left)
+		if got := verdict(err); got != tc.want {
+			t.Errorf("%s: got %q, want %q", a.To().Domain(), got, tc.want)
+		}
+		if err != nil && c.Alive() {
+			t.Errorf("%s: the connection seems to be good for another message", a.To().Domain())
+		}
+		_ = c.Close() // the peer may be gone
 	}
 }
 
@@ -325,7 +358,7 @@ func BenchmarkSend10KiB(b *testing.B) {
 	a := artifact(b, "anna@modern.example", policy.Verified, text)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		if _, err := c.Send(b.Context(), a); err != nil {
+		if _, err := c.Send(b.Context(), a, time.Hour); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -25,7 +25,8 @@
 //     message, and what it says too much afterwards answers no later command.
 //   - When the connection is lost after the final dot, nobody knows what became
 //     of the message, and Send says so with an UnknownError.
-//   - Replies are bounded in length and lines, and every stage in time.
+//   - Replies are bounded in length and lines, every stage in time, and so is all
+//     that comes before the final dot, by the size of the message and its expiry.
 package smtpclient
 
 import (
@@ -62,6 +63,7 @@ type Timeouts struct {
 	Rcpt     time.Duration
 	Data     time.Duration // 354
 	Block    time.Duration // each write of the message
+	Whole    time.Duration // all of it before the final dot, and a second more for each KiB
 	Dot      time.Duration // the reply to the final dot
 	Quit     time.Duration
 }
@@ -81,6 +83,7 @@ func (t Timeouts) orDefault() Timeouts {
 	set(&t.Rcpt, 5*time.Minute)
 	set(&t.Data, 2*time.Minute)
 	set(&t.Block, 3*time.Minute)
+	set(&t.Whole, 30*time.Minute)
 	set(&t.Dot, 10*time.Minute)
 	set(&t.Quit, 2*time.Second)
 	return t

@@ -149,6 +149,40 @@ type pathFact struct {
 	Host   string `json:"host"`
 }
 
+// free reports whether a host below a domain of the organization is nobody's
+// else: what another has verified nearer to the host is its own, and so is a
+// return path that it uses. A route counts only with its verified domain.
+func (p *Paths) free(ctx context.Context, org id.ID, domain, host string) error {
+	var names []string
+	for name := host; name != domain; _, name, _ = strings.Cut(name, ".") {
+		names = append(names, name)
+	}
+	if err := p.DB.Read(ctx, db.System, func(tx *db.Tx) error {
+		used, err := db.All(tx, func(row db.Row) (above string, err error) { return above, row.Scan(&above) },
+			"SELECT domain FROM inbound_return_paths WHERE host = ? AND off_at IS NULL", host)
+		names = append(names, used...)
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if others, err := p.ofAnother(ctx, org, name); err != nil || others {
+			return errors.Join(err, fault.New(fault.Denied, "host_taken",
+				"The host cannot be the return path of this domain, because mail for it is not this organization's. Name another one."))
+		}
+	}
+	return nil
+}
+
+// ofAnother reports whether another organization has verified a domain.
+func (p *Paths) ofAnother(ctx context.Context, org id.ID, domain string) (bool, error) {
+	owner, err := p.Accounts.DomainOwner(ctx, domain)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil && owner != org, err
+}
+
 // Set makes a host the return path of a verified domain of the organization,
 // if the DNS shows that it can be.
 func (p *Paths) Set(ctx context.Context, org id.ID, domain, host string) error {
@@ -162,6 +196,9 @@ func (p *Paths) Set(ctx context.Context, org id.ID, domain, host string) error {
 	}
 	if d.VerifiedAt.IsZero() {
 		return fault.New(fault.Denied, "domain_not_verified", "The domain is not verified yet. \"sealpost domain verify\" does that.")
+	}
+	if err := p.free(ctx, org, domain, host); err != nil {
+		return err
 	}
 	problems, err := p.Problems(ctx, host)
 	if err != nil {
@@ -290,6 +327,11 @@ func (p *Paths) owner(ctx context.Context, host string) (org id.ID, found bool, 
 		found = err == nil
 		return err
 	})
+	if err == nil && found { // who verified the very name since gets its mail
+		var others bool
+		others, err = p.ofAnother(ctx, org, host)
+		found = !others
+	}
 	if err != nil {
 		return org, false, err
 	}

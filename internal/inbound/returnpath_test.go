@@ -9,6 +9,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/inbound/inboundtest"
 	"github.com/sealpost/sealpost/internal/mail"
@@ -87,6 +88,72 @@ func TestReturnPathsNeedTheirRecords(t *testing.T) {
 		z.Fail()
 		if err := p.Set(ctx, h.Org.ID, "clinic.example", host); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("no DNS: %v", err)
+		}
+	})
+}
+
+// Who has a parent domain has not what another organization has below it.
+func TestReturnPathsOfOthersAreNotTaken(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		c := clock.NewFake(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
+		h := submittest.New(t, d, c, "health.example")
+		clinic := h.NewOrg("branch", "clinic.health.example")
+		z := inboundtest.NewZone(t, inboundtest.Hostname+". A 192.0.2.25")
+		r, err := resolve.New(resolve.Deps{Servers: []string{z.Addr}, Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := inbound.NewPaths(inbound.PathsDeps{DB: d, Custody: h.Custody, Accounts: h.Accounts, Clock: c, Resolver: r, Hostname: inboundtest.Hostname})
+		set := func(org id.ID, domain, host string) error {
+			z.Set(t, host+". MX 10 "+inboundtest.Hostname+".", host+`. TXT "v=spf1 a:`+inboundtest.Hostname+` -all"`, inboundtest.Hostname+". A 192.0.2.25")
+			return p.Set(ctx, org, domain, host)
+		}
+		for _, host := range []string{"clinic.health.example", "bounce.clinic.health.example", "a.b.clinic.health.example"} {
+			if err := set(h.Org.ID, "health.example", host); !fault.Is(err, fault.Denied) || strings.Contains(err.Error(), clinic.Slug) {
+				t.Errorf("%s: %v", host, err)
+			}
+		}
+		for _, own := range []struct {
+			org          id.ID
+			domain, host string
+		}{
+			{h.Org.ID, "health.example", "bounce.health.example"},
+			{h.Org.ID, "health.example", "bounce.health.example"}, // again
+			{clinic.ID, "clinic.health.example", "bounce.clinic.health.example"},
+		} {
+			if err := set(own.org, own.domain, own.host); err != nil {
+				t.Errorf("%s: %v", own.host, err)
+			}
+		}
+		// A name that another has verified since is its own, whoever had it before.
+		if err := set(h.Org.ID, "health.example", "lab.health.example"); err != nil {
+			t.Fatal(err)
+		}
+		h.NewOrg("lab", "lab.health.example")
+		c.Advance(time.Minute)
+		door := inbound.New(inbound.Deps{DB: d, Custody: h.Custody, Clock: c, Paths: p, Hostname: inboundtest.Hostname})
+		if ours, err := door.Serves(ctx, "lab.health.example"); err != nil || ours {
+			t.Errorf("mail of a domain goes to the return path of another organization: %v", err)
+		}
+		// What another uses stays with it, and goes with its domain.
+		if err := set(h.Org.ID, "health.example", "x.ward.health.example"); err != nil {
+			t.Fatal(err)
+		}
+		ward := h.NewOrg("ward", "ward.health.example")
+		if err := set(ward.ID, "ward.health.example", "x.ward.health.example"); !fault.Is(err, fault.Denied) {
+			t.Errorf("a return path in use: %v", err)
+		}
+		if err := p.Off(ctx, h.Org.ID, "health.example"); err != nil {
+			t.Fatal(err)
+		}
+		if err := set(ward.ID, "ward.health.example", "x.ward.health.example"); err != nil {
+			t.Errorf("one that is off: %v", err)
+		}
+		if err := h.Accounts.RemoveDomain(ctx, ward.ID, "ward.health.example"); err != nil {
+			t.Fatal(err)
+		}
+		if err := set(h.Org.ID, "health.example", "x.ward.health.example"); err != nil {
+			t.Errorf("one whose domain is nobody's: %v", err)
 		}
 	})
 }

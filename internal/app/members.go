@@ -28,7 +28,7 @@ func (c *Core) openRoutes() {
 func (s *Server) members() (*inbound.Relay, error) {
 	in := s.Config.Inbound
 	d := inbound.MembersDeps{Accounts: s.Accounts, Log: s.Log, Routes: s.Routes, Names: s.names,
-		Callout:          inbound.NewCallout(s.Clock, s.AskRoute),
+		Callout:          inbound.NewCallout(inbound.CalloutDeps{Clock: s.Clock, Log: s.Log, Ask: s.AskRoute}),
 		Judge:            verdict.New(verdict.Deps{Resolver: s.Resolver, Clock: s.Clock, Hostname: s.Config.Hostname}),
 		RejectLookalikes: in.Lookalike == "reject", Receive: s.door.Receive, Harvest: s.Keyring.Harvest}
 	var err error
@@ -89,18 +89,24 @@ func (c *Core) AskRoute(ctx context.Context, r inbound.Route, to mail.Address) (
 	}
 	conn, _, err := smtpclient.Dial(ctx, smtpclient.Deps{RootCAs: c.Roots, Name: c.Config.Hostname, Clock: c.Clock, Timeouts: routeTimeouts}, t, policy.Encrypted)
 	if err != nil {
-		c.Log.Warn("the host that a domain is routed to cannot be asked for a mailbox", "domain", r.Domain, "host", r.Host, "error", err)
 		return false, err
 	}
 	defer conn.Close() // it has said what it knows
 	reply, err := conn.Verify(ctx, to)
 	var refused *smtpclient.RefusedError
+	var lost *smtpclient.ConnError
 	switch {
 	case err == nil:
 		return true, nil
-	case errors.As(err, &refused) && refused.Stage == smtpclient.StageRcpt && reply.Permanent() && (reply.Enhanced[0] == 0 || unknownMailbox.MatchString(fmt.Sprintf("%d.%d.%d", reply.Enhanced[0], reply.Enhanced[1], reply.Enhanced[2]))):
+	case errors.As(err, &refused) && (refused.Local || refused.Stage == smtpclient.StageRcpt && saysUnknown(reply)):
 		return false, nil
+	// Strangers choose the address, so what it brings about says nothing of the host.
+	case refused != nil && refused.Stage == smtpclient.StageRcpt, errors.As(err, &lost) && lost.Stage == smtpclient.StageRcpt:
+		return false, fmt.Errorf("%w: %w", inbound.ErrUndecided, err)
 	}
-	c.Log.Warn("the host that a domain is routed to does not say whether it has a mailbox", "domain", r.Domain, "host", r.Host, "error", err)
 	return false, err
+}
+
+func saysUnknown(r smtpclient.Reply) bool {
+	return r.Permanent() && (r.Enhanced[0] == 0 || unknownMailbox.MatchString(fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])))
 }

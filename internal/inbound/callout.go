@@ -3,6 +3,8 @@ package inbound
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -10,8 +12,18 @@ import (
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/mail"
 )
+
+// CalloutDeps are what callouts need.
+type CalloutDeps struct {
+	Clock clock.Clock
+	Log   *slog.Logger
+	// Ask asks the host. ErrUndecided means that it answers and does not say;
+	// any other error, that it gives no answer.
+	Ask func(ctx context.Context, r Route, to mail.Address) (known bool, err error)
+}
 
 // Callout asks the next host of a domain at RCPT whether it has a mailbox, and
 // remembers what it said. What it would refuse is refused while the sender is
@@ -19,70 +31,152 @@ import (
 // may be forged (backscatter).
 //
 // A host that cannot be asked decides nothing: whom it knew within a week is
-// let in, and everybody else is asked to come again.
+// let in, and everybody else is asked to come again. It is left alone for a
+// moment, and whoever waits for it waits for no other: each host of an
+// organization has turns of its own.
 type Callout struct {
-	// Ask asks the host. The error means that it gave no answer.
-	Ask   func(ctx context.Context, r Route, to mail.Address) (known bool, err error)
-	Clock clock.Clock
-
-	mu    sync.Mutex
-	known map[[sha256.Size]byte]calloutMemo // by host and address
-	turns *semaphore.Weighted
+	CalloutDeps
+	mu      sync.Mutex
+	known   map[memoKey]time.Time // when it was said
+	unknown map[memoKey]time.Time // apart, for strangers can fill it
+	hosts   map[hostKey]*calloutHost
 }
 
-type calloutMemo struct {
-	at    time.Time
-	known bool
+type memoKey [sha256.Size]byte
+
+// hostKey has the organization, so that none makes a host of another seem away.
+type hostKey struct {
+	org  id.ID
+	host string
+	port int
+}
+
+type calloutHost struct {
+	turns *semaphore.Weighted
+
+	// Under Callout.mu.
+	away time.Time // until then
+	told time.Time // the log
 }
 
 const (
 	calloutTime = 30 * time.Second
-	callouts    = 50 // at once
-	memosMax    = 100_000
+	callouts    = 5 // at once, of one host
+	awayFor     = 30 * time.Second
+	tellAgain   = time.Minute
+
+	memosMax = 100_000 // of each sort
+	hostsMax = 10_000
 
 	knownFresh   = time.Hour
 	knownStale   = 7 * 24 * time.Hour
 	unknownFresh = 5 * time.Minute
 )
 
+var (
+	// ErrUndecided is what a host says that has no answer for one mailbox now.
+	ErrUndecided = errors.New("the host does not say whether it has the mailbox")
+	// ErrUnverified is the answer to RCPT while the next host has none. The log
+	// was told of the host.
+	ErrUnverified = fault.New(fault.Unavailable, "recipient_unverified", "The recipient cannot be verified now. Try again later.")
+
+	errAway = errors.New("the host gave no answer a moment ago")
+)
+
 // NewCallout gives a callout.
-func NewCallout(c clock.Clock, ask func(ctx context.Context, r Route, to mail.Address) (bool, error)) *Callout {
-	return &Callout{Ask: ask, Clock: c, known: map[[sha256.Size]byte]calloutMemo{}, turns: semaphore.NewWeighted(callouts)}
+func NewCallout(d CalloutDeps) *Callout {
+	return &Callout{CalloutDeps: d, known: map[memoKey]time.Time{}, unknown: map[memoKey]time.Time{}, hosts: map[hostKey]*calloutHost{}}
 }
 
 // Takes reports whether the next host has the mailbox.
 func (c *Callout) Takes(ctx context.Context, r Route, to mail.Address) (bool, error) {
 	key, now := sha256.Sum256([]byte(r.Host+"\x00"+to.Normal())), c.Clock.Now()
 	c.mu.Lock()
-	m, had := c.known[key]
+	knownAt, unknownAt := c.known[key], c.unknown[key]
 	c.mu.Unlock()
-	age := now.Sub(m.at)
 	switch {
-	case had && m.known && age < knownFresh, had && !m.known && age < unknownFresh:
-		return m.known, nil
+	case now.Sub(knownAt) < knownFresh:
+		return true, nil
+	case now.Sub(unknownAt) < unknownFresh:
+		return false, nil
 	}
 	known, err := c.ask(ctx, r, to)
 	if err != nil {
-		if had && m.known && age < knownStale {
+		if now.Sub(knownAt) < knownStale {
 			return true, nil
 		}
-		return false, fault.New(fault.Unavailable, "recipient_unverified", "The recipient cannot be verified now. Try again later.").Because(err)
+		return false, ErrUnverified
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.known) >= memosMax {
-		clear(c.known)
+	memos := c.known
+	if !known {
+		delete(c.known, key)
+		memos = c.unknown
 	}
-	c.known[key] = calloutMemo{now, known}
+	if len(memos) >= memosMax {
+		clear(memos)
+	}
+	memos[key] = now
 	return known, nil
 }
 
+// ask asks in turn, unless the host gave no answer a moment ago.
 func (c *Callout) ask(ctx context.Context, r Route, to mail.Address) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, calloutTime)
+	h := c.host(r)
+	if c.away(h) {
+		return false, errAway
+	}
+	asking, cancel := context.WithTimeout(ctx, calloutTime)
 	defer cancel()
-	if err := c.turns.Acquire(ctx, 1); err != nil {
+	if err := h.turns.Acquire(asking, 1); err != nil {
 		return false, err
 	}
-	defer c.turns.Release(1)
-	return c.Ask(ctx, r, to)
+	defer h.turns.Release(1)
+	if c.away(h) {
+		return false, errAway
+	}
+	known, err := c.Ask(asking, r, to)
+	if err != nil && ctx.Err() == nil {
+		c.failed(h, r.Host, err)
+	}
+	return known, err
+}
+
+func (c *Callout) host(r Route) *calloutHost {
+	key := hostKey{r.Org, r.Host, r.Port}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.hosts[key]
+	if h == nil {
+		if len(c.hosts) >= hostsMax {
+			clear(c.hosts)
+		}
+		h = &calloutHost{turns: semaphore.NewWeighted(callouts)}
+		c.hosts[key] = h
+	}
+	return h
+}
+
+func (c *Callout) away(h *calloutHost) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Clock.Now().Before(h.away)
+}
+
+// failed notes that a host gave no answer, and tells the log once in a while.
+func (c *Callout) failed(h *calloutHost, host string, err error) {
+	now := c.Clock.Now()
+	c.mu.Lock()
+	if !errors.Is(err, ErrUndecided) {
+		h.away = now.Add(awayFor)
+	}
+	tell := now.Sub(h.told) >= tellAgain
+	if tell {
+		h.told = now
+	}
+	c.mu.Unlock()
+	if tell {
+		c.Log.Warn("the host that mail for members goes on to cannot be asked for their mailboxes", "host", host, "error", err)
+	}
 }

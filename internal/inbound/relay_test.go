@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
@@ -80,10 +82,10 @@ func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite 
 	})
 	s.answer = func(to mail.Address) (bool, error) { return to.Local() == "ada", nil }
 	deps := inbound.MembersDeps{Accounts: s.Accounts, Log: slog.New(slog.DiscardHandler), Routes: s.routes, Names: names,
-		Callout: inbound.NewCallout(s.clock, func(_ context.Context, _ inbound.Route, to mail.Address) (bool, error) {
+		Callout: inbound.NewCallout(inbound.CalloutDeps{Clock: s.clock, Log: slog.New(slog.DiscardHandler), Ask: func(_ context.Context, _ inbound.Route, to mail.Address) (bool, error) {
 			s.asked++
 			return s.answer(to)
-		}),
+		}}),
 		Judge:   verdict.New(verdict.Deps{Resolver: r, Clock: s.clock, Hostname: ourHost}),
 		Receive: s.door.Receive,
 		Harvest: func(_ context.Context, _ id.ID, from mail.Address, kind policy.Seal, _ []byte, _ ...string) error {
@@ -297,6 +299,15 @@ func TestRecipientsAreAskedFor(t *testing.T) {
 			t.Errorf("%s: %v", who, err)
 		}
 	}
+	if s.asked != 3 {
+		t.Errorf("a host that is away was asked %d times", s.asked-2)
+	}
+	s.clock.Advance(31 * time.Second)
+	s.answer = func(mail.Address) (bool, error) { return true, nil }
+	if err := knows("new"); err != nil {
+		t.Errorf("once it is back: %v", err)
+	}
+	s.answer = func(mail.Address) (bool, error) { return false, errors.New("away") }
 	s.clock.Advance(8 * 24 * time.Hour)
 	if err := knows("ada"); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after a week: %v", err)
@@ -306,6 +317,67 @@ func TestRecipientsAreAskedFor(t *testing.T) {
 	}
 	if err := knows("ada"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("without its route: %v", err)
+	}
+}
+
+// A host that hangs takes nobody's turn but its own, is left alone once it has
+// failed, and fills no log.
+func TestADeadRouteHoldsUpNoOther(t *testing.T) { synctest.Test(t, deadRoute) }
+
+func deadRoute(t *testing.T) {
+	c := clock.NewFake(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
+	dead := inbound.Route{Org: id.New(), Domain: "a.example", Host: "dead.example"}
+	var log strings.Builder
+	hung, release := make(chan struct{}, 100), make(chan struct{})
+	failure := errors.New("timeout")
+	callout := inbound.NewCallout(inbound.CalloutDeps{Clock: c, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Ask: func(_ context.Context, r inbound.Route, _ mail.Address) (bool, error) {
+			if r != dead {
+				return true, nil
+			}
+			hung <- struct{}{}
+			<-release
+			return false, failure
+		}})
+	takes := func(r inbound.Route, n int) error {
+		_, err := callout.Takes(ctx, r, inboundtest.Sender(t, fmt.Sprintf("canary%d@a.example", n)))
+		return err
+	}
+	all := make(chan error)
+	for n := range 60 {
+		go func() { all <- takes(dead, n) }()
+	}
+	synctest.Wait()
+	if n := len(hung); n != 5 {
+		t.Errorf("%d ask at once", n)
+	}
+	for _, other := range []inbound.Route{{Org: dead.Org, Host: "alive.example"}, {Org: id.New(), Host: dead.Host}} {
+		if err := takes(other, 70); err != nil {
+			t.Errorf("another host: %v", err)
+		}
+	}
+	close(release)
+	for range 60 {
+		if err := <-all; !errors.Is(err, inbound.ErrUnverified) {
+			t.Error(err)
+		}
+	}
+	if err := takes(dead, 61); !errors.Is(err, inbound.ErrUnverified) || len(hung) != 5 {
+		t.Errorf("%v; asked %d times", err, len(hung))
+	}
+	c.Advance(31 * time.Second)
+	failure = inbound.ErrUndecided // a host that answers is asked on
+	for n := range 2 {
+		if err := takes(dead, 62+n); !errors.Is(err, inbound.ErrUnverified) || len(hung) != 6+n {
+			t.Errorf("%v; asked %d times", err, len(hung))
+		}
+	}
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "dead.example") || strings.Contains(log.String(), "canary") {
+		t.Errorf("the log:\n%s", log.String())
+	}
+	c.Advance(time.Minute)
+	if _ = takes(dead, 64); strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("the log a minute later:\n%s", log.String())
 	}
 }
 

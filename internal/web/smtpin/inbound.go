@@ -1,6 +1,7 @@
 package smtpin
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -53,14 +54,18 @@ func (n *session) forUs(to mail.Address) bool {
 
 func (n *session) inboundRcpt(to mail.Address) {
 	t, err := n.s.Inbound.Recipient(n.s.ctx, to)
-	if err != nil {
-		if fault.Is(err, fault.NotFound) {
-			n.record.errors++ // who guesses has few guesses
-		}
-		n.replyFault(err)
+	if err == nil {
+		n.ticket(t)
 		return
 	}
-	n.ticket(t)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unavailable) {
+		n.record.errors++ // who guesses has few guesses, and what cannot be told now is asked for later
+	}
+	if errors.Is(err, inbound.ErrUnverified) {
+		n.replyRefusal(err)
+		return
+	}
+	n.replyFault(err)
 }
 
 // ticket notes a recipient of the inbound door.

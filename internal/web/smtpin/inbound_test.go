@@ -9,8 +9,10 @@ import (
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/inbound/inboundtest"
+	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/web"
 )
@@ -96,6 +98,27 @@ func TestStrangersAreBounded(t *testing.T) {
 	p.talk("MAIL FROM:<>", "451 4.7.1")
 	p = w.dial(t, "relay")
 	p.open()
+}
+
+// While a route's host is away who asks on and on is sent away, and the log
+// does not hear of each recipient.
+func TestRecipientsThatCannotBeVerifiedAreBounded(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t), func(deps *Deps) {
+		deps.Inbound.Relay = &inbound.Relay{Knows: func(context.Context, mail.Address) (id.ID, error) { return id.ID{}, inbound.ErrUnverified }}
+	})
+	p := w.dial(t, "stranger")
+	p.expect("220 ")
+	p.talk("EHLO mx.example.org", "250 ")
+	p.talk("MAIL FROM:<>", "250 ")
+	for i := range maxErrors {
+		p.talk(fmt.Sprintf("RCPT TO:<canary%d@clinic.example>", i), "451 4.3.0")
+	}
+	p.talk("RCPT TO:<canary@clinic.example>", "451 4.3.0")
+	p.expect("421 4.7.0")
+	p.end()
+	if text := w.log.String(); strings.Contains(text, "SMTP command failed") {
+		t.Errorf("the log:\n%s", text)
+	}
 }
 
 // TestNoAnswerBeforeTheCommit: a message that cannot be recorded now is to come

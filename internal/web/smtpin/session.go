@@ -226,13 +226,18 @@ func (n *session) reply(code int, enhanced, text string) {
 	}
 }
 
-// replyFault turns an error of ours into a reply.
+// replyFault turns an error of ours into a reply, and tells the log what is
+// wrong with us.
 func (n *session) replyFault(err error) {
 	f := fault.From(err)
 	if f.Kind == fault.Internal || f.Kind == fault.Unavailable {
 		n.s.Log.Error("an SMTP command failed", "session", n.id.Text("ses"), "reason", f.Reason, "err", cause(err))
 	}
-	r := fault.SMTP(f)
+	n.replyRefusal(f)
+}
+
+func (n *session) replyRefusal(err error) {
+	r := fault.SMTP(err)
 	n.reply(r.Code, fmt.Sprintf("%d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2]), replyText(r.Text))
 }
 

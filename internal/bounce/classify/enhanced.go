@@ -19,8 +19,6 @@ var exact = map[string]meaning{
 	"7.24": {Policy, false},
 	"7.25": {Policy, false}, // reverse DNS
 	"7.26": {Policy, false}, // several checks of authentication
-	"7.27": {DNS, false},    // the sender's domain has a null MX
-	"7.30": {TLS, false},    // REQUIRETLS (RFC 8689)
 }
 
 // rough are statuses that are asked where the words say nothing.
@@ -80,7 +78,10 @@ var rough = map[string]meaning{
 	"7.18":  {MailboxUnknown, true}, // the domain did
 	"7.19":  {Rate, false},
 	"7.28":  {Rate, false}, // mail flood
-	"7.29":  {Policy, false},
+	// Gmail says other things with these three: SPF, no TLS, DKIM.
+	"7.27": {DNS, false}, // the sender's domain has a null MX (RFC 7505)
+	"7.29": {Policy, false},
+	"7.30": {TLS, false}, // REQUIRETLS (RFC 8689)
 }
 
 // byCode is the last that is asked (RFC 5321 section 4.2.2).

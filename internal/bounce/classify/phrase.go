@@ -4,17 +4,71 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
-// wording is a meaning and the phrases it is told with. A phrase is written as
-// normal gives text; "…" stands for a few words.
+// wording is a meaning and the patterns of words it is told with, written as
+// normal gives text:
+//
+//	user/mailbox+unknown   one of the words, and one right behind it
+//	user/mailbox…unknown   with a few words between, in the same sentence
+//
+// Each alternative is the start of a word, or of several; a space at its end
+// stands for the end of the word.
 type wording struct {
 	meaning
-	phrases []string
+	patterns []string
 }
 
-// near is how far apart the pieces of a phrase may be, in octets.
+// near is how far behind a step the next one may begin, in octets.
 const near = 60
+
+// step is a part of a pattern.
+type step struct {
+	next  bool // right behind the step before
+	words []string
+}
+
+// rule is a wording made ready.
+type rule struct {
+	meaning
+	patterns [][]step
+}
+
+func compile(ws []wording) (out []rule) {
+	for _, w := range ws {
+		r := rule{meaning: w.meaning}
+		for _, p := range w.patterns {
+			r.patterns = append(r.patterns, steps(p))
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func steps(p string) (out []step) {
+	next := false
+	for p != "" {
+		i := strings.IndexAny(p, "+…")
+		part, behind := p, false
+		if i < 0 {
+			p = ""
+		} else {
+			part, behind = p[:i], p[i] == '+'
+			_, n := utf8.DecodeRuneInString(p[i:])
+			p = p[i+n:]
+		}
+		s := step{next: next}
+		for _, w := range strings.Split(part, "/") {
+			if w == "" || w[0] < utf8.RuneSelf {
+				w = " " + w // languages without spaces have no words to start
+			}
+			s.words = append(s.words, w)
+		}
+		out, next = append(out, s), behind
+	}
+	return out
+}
 
 var (
 	// What would be taken for words: paths of links and the numbers that begin
@@ -67,40 +121,58 @@ func phrase(text string) (meaning, bool) {
 	if len(text) < 3 {
 		return meaning{}, false
 	}
-	for _, w := range wordings {
-		for _, p := range w.phrases {
-			if says(text, p) {
-				return w.meaning, true
+	for _, r := range rules {
+		for _, p := range r.patterns {
+			if stands(text, p) {
+				return r.meaning, true
 			}
 		}
 	}
 	return meaning{}, false
 }
 
-// says reports whether a normalized text has a phrase, from the start of a
-// word on. Languages without spaces have no words to start.
-func says(text, p string) bool {
-	first, rest, more := strings.Cut(p, "…")
-	if first[0] < 0x80 {
-		first = " " + first
-	}
-	for from := 0; ; {
-		i := strings.Index(text[from:], first)
-		if i < 0 {
-			return false
+// says reports whether a normalized text has a pattern.
+func says(text, pattern string) bool { return stands(text, steps(pattern)) }
+
+func stands(text string, p []step) bool {
+	for _, w := range p[0].words {
+		for from := 0; ; {
+			i := strings.Index(text[from:], w)
+			if i < 0 {
+				break
+			}
+			from = behind(from+i, w)
+			if follows(text[from:], p[1:]) {
+				return true
+			}
 		}
-		from += i + len(first)
-		if !more || follows(text[from:min(len(text), from+near+len(rest))], rest) {
+	}
+	return false
+}
+
+// behind is where a word ends that stands at an octet; the space between two
+// words is of both.
+func behind(at int, w string) int { return at + len(strings.TrimSuffix(w, " ")) }
+
+// follows reports whether the steps stand in front of a text.
+func follows(text string, p []step) bool {
+	if len(p) == 0 {
+		return true
+	}
+	if p[0].next {
+		text = text[max(0, strings.IndexByte(text, ' ')):]
+	}
+	for _, w := range p[0].words {
+		scope := text[:min(len(text), near+len(w))]
+		if p[0].next {
+			scope = text[:min(len(text), len(w))]
+		}
+		scope, _, _ = strings.Cut(scope, "|")
+		if i := strings.Index(scope, w); i >= 0 && follows(text[behind(i, w):], p[1:]) {
 			return true
 		}
 	}
-}
-
-func follows(text, p string) bool {
-	text, _, _ = strings.Cut(text, "|")
-	piece, rest, more := strings.Cut(p, "…")
-	i := strings.Index(text, piece)
-	return i >= 0 && (!more || follows(text[i+len(piece):], rest))
+	return false
 }
 
 // ends reports whether a sentence or a paragraph ends at s[i].

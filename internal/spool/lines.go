@@ -94,8 +94,10 @@ type Want struct {
 	N int
 }
 
-// One line is bounded by comparing whole rows of the index: whatever the
-// planner believes of how many lines there are, no other index serves.
+// PostgreSQL ends a scan only by columns that equal something, or the one behind
+// them: a bound that compares whole rows would read on to the end of the lane.
+// Asking for any of one lane keeps the lane in the order, which no other index
+// has, whatever the planner believes of how many lines there are.
 const (
 	dueInLine = `SELECT delivery_id FROM spool_unsettled INDEXED BY spool_unsettled_lines
 		WHERE owner IS NULL AND state <> 'held' AND lane = ? AND domain = ? AND org_id = ? AND next_at <= ? ORDER BY next_at LIMIT ?`
@@ -103,9 +105,8 @@ const (
 		RETURNING delivery_id, org_id, message_id, lane, domain, next_at`
 	dueInLines = `SELECT due.delivery_id FROM unnest(?::bigint[], ?::text[], ?::bytea[], ?::bigint[]) AS want (lane, domain, org_id, n)
 		CROSS JOIN LATERAL (SELECT u.delivery_id FROM spool_unsettled u WHERE u.owner IS NULL AND u.state <> 'held'
-			AND (u.lane, u.domain, u.org_id, u.next_at) >= (want.lane, want.domain, want.org_id, -9223372036854775808)
-			AND (u.lane, u.domain, u.org_id, u.next_at) <= (want.lane, want.domain, want.org_id, ?)
-			ORDER BY u.lane, u.domain, u.org_id, u.next_at LIMIT want.n FOR UPDATE SKIP LOCKED) AS due`
+			AND u.lane = ANY (ARRAY[want.lane]) AND u.domain = want.domain AND u.org_id = want.org_id AND u.next_at <= ?
+			ORDER BY u.lane, u.next_at LIMIT want.n FOR UPDATE SKIP LOCKED) AS due`
 	takePostgres = `UPDATE spool_unsettled SET owner = ?, state = 'ready' WHERE delivery_id = ANY (ARRAY(` + dueInLines + `))
 		RETURNING delivery_id, org_id, message_id, lane, domain, next_at`
 )

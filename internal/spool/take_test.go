@@ -1,14 +1,17 @@
 package spool_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/id"
@@ -16,6 +19,7 @@ import (
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/spool/spooltest"
 )
 
 func ids(items []spool.Item) (all []id.ID) {
@@ -121,7 +125,7 @@ func TestTakingUsesThePartialIndexes(t *testing.T) {
 		},
 		db.PostgreSQL: {
 			{spool.LinesPostgres, `"Index Cond": "(ROW(lane, domain, org_id, next_at) > ROW(line_1.lane, line_1.domain, line_1.org_id, '9223372036854775807'::bigint))"`, append(slices.Clone(byOne), 10)},
-			{spool.DueInLines, `"Index Cond": "((ROW(lane, domain, org_id, next_at) >= ROW(want.lane, want.domain, want.org_id, '-9223372036854775808'::bigint)) AND (ROW(`,
+			{spool.DueInLines, `"Index Cond": "((lane = ANY (ARRAY[want.lane])) AND (domain = want.domain) AND (org_id = want.org_id) AND (next_at <=`,
 				[]any{[]int64{1}, []string{""}, [][]byte{{1}}, []int64{1}, int64(0)}},
 		},
 	}
@@ -134,6 +138,67 @@ func TestTakingUsesThePartialIndexes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestShortLinesCostWhatTheyHold: a line that gives less than was asked for ends
+// there, and is not looked for in all that stands behind it; also when the
+// planner believes that there is one line, as there was once.
+func TestShortLinesCostWhatTheyHold(t *testing.T) {
+	d := dbtest.PostgreSQL(t) // SQLite tells no such figure
+	now := time.Now()
+	if err := spooltest.Preload(ctx, d, spooltest.Load{Deliveries: 12_000, Domains: 4000, Orgs: 1, DueAt: now}); err != nil {
+		t.Fatal(err)
+	}
+	var lines []spool.Head
+	if err := d.Read(ctx, db.System, func(tx *db.Tx) (err error) {
+		lines, err = spool.Lines(tx, spool.Line{}, 100)
+		return err
+	}); err != nil || len(lines) != 100 {
+		t.Fatalf("%d lines, %v", len(lines), err)
+	}
+	const oneLine = `ALTER TABLE spool_unsettled ALTER COLUMN lane SET (n_distinct = 1), ALTER COLUMN domain SET (n_distinct = 1), ALTER COLUMN org_id SET (n_distinct = 1)`
+	for believed, statements := range map[string][]string{"what is": nil, "one line": {oneLine, "ANALYZE spool_unsettled"}} {
+		rows, pages := costOfTaking(t, d, lines, now.Add(time.Hour), statements...)
+		if most := 25 * len(lines); rows != 300 || pages > most {
+			t.Errorf("believing %s: %d pages read for %d deliveries in 100 lines of 3, want at most %d", believed, pages, rows, most)
+		}
+	}
+}
+
+// costOfTaking asks PostgreSQL what taking from lines gives and how many pages
+// it looks at, after some statements, and leaves all as it was.
+func costOfTaking(t *testing.T, d *db.DB, lines []spool.Head, now time.Time, statements ...string) (rows, pages int) {
+	t.Helper()
+	var lanes, ns []int64
+	var domains []string
+	var orgs [][]byte
+	for _, l := range lines {
+		lanes, domains, orgs, ns = append(lanes, int64(l.Lane)), append(domains, l.Domain), append(orgs, l.Org.Bytes()), append(ns, 50)
+	}
+	var text string
+	asItWas := errors.New("as it was")
+	if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+		for _, statement := range statements {
+			if _, err := tx.Exec(statement); err != nil {
+				return err
+			}
+		}
+		err := tx.Row("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+spool.DueInLines, lanes, domains, orgs, ns, clock.Micros(now)).Scan(&text)
+		return cmp.Or(err, asItWas)
+	}); err != asItWas {
+		t.Fatal(err)
+	}
+	var plans []struct {
+		Plan struct {
+			Rows int `json:"Actual Rows"`
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) != 1 {
+		t.Fatal(text, err)
+	}
+	return plans[0].Plan.Rows, plans[0].Plan.Hit + plans[0].Plan.Read
 }
 
 func explain(t *testing.T, d *db.DB, query string, args ...any) string {

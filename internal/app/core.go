@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/acme"
 	"github.com/sealpost/sealpost/internal/auth"
@@ -80,6 +82,7 @@ type Core struct {
 	DMARC       *dmarc.Reports
 	TLSReports  *tlsrpt.Received
 	reportTurns chan struct{}
+	reportRoom  *semaphore.Weighted
 }
 
 // Options are what a Core takes from its surroundings.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
@@ -30,22 +31,32 @@ const (
 	// reportsAtOnce bounds how many reports are unpacked at once: a small mail
 	// can unpack to much.
 	reportsAtOnce = 2
+	// reportOctets is how many octets of reports are held in memory, of all that
+	// are on their way in or wait for their turn, beyond reportAlways of each.
+	// It is taken in steps, so that who sends little holds little.
+	reportOctets = 64 << 20
+	reportAlways = 64 << 10
+	reportStep   = 256 << 10
 	// reportTurnIn is how long a report waits for its turn while its peer waits.
 	reportTurnIn = 10 * time.Second
 )
+
+var errReportsBusy = fault.New(fault.Unavailable, "reports_busy", "Other reports are being read. Try again later.")
 
 // openReports wires what receivers report to organizations.
 func (c *Core) openReports() {
 	c.DMARC = dmarc.NewReports(dmarc.Deps{DB: c.DB, Clock: c.Clock, Resolver: c.Resolver, Accounts: c.Accounts, Known: c.knownSources})
 	c.TLSReports = tlsrpt.NewReceived(tlsrpt.Deps{DB: c.DB, Clock: c.Clock, Accounts: c.Accounts})
-	c.reportTurns = make(chan struct{}, reportsAtOnce)
+	c.reportTurns, c.reportRoom = make(chan struct{}, reportsAtOnce), semaphore.NewWeighted(reportOctets)
 }
 
 // TakeReport keeps a report that somebody sent to an organization; word is
 // "dmarc" or "tlsrpt". It is read before it has a turn: a peer that sends slowly
 // must not keep others from theirs.
 func (c *Core) TakeReport(ctx context.Context, org id.ID, word string, message io.Reader) error {
-	b, err := io.ReadAll(io.LimitReader(message, parcel.MaxPacked+1)) // what is longer the parcel refuses
+	held := &holding{r: io.LimitReader(message, parcel.MaxPacked+1), room: c.reportRoom} // what is longer the parcel refuses
+	defer held.release()
+	b, err := io.ReadAll(held)
 	if err != nil {
 		return err
 	}
@@ -56,15 +67,41 @@ func (c *Core) TakeReport(ctx context.Context, org id.ID, word string, message i
 	case c.reportTurns <- struct{}{}:
 		defer func() { <-c.reportTurns }()
 	case <-wait.Done():
-		return fault.New(fault.Unavailable, "reports_busy", "Other reports are being read. Try again later.").Because(wait.Err())
+		return errReportsBusy
 	}
 	if word == "tlsrpt" {
-		_, err = c.TLSReports.Receive(ctx, org, message)
-	} else {
+		if err = c.TLSReports.Room(ctx, org); err == nil {
+			_, err = c.TLSReports.Receive(ctx, org, message)
+		}
+		return err
+	}
+	if err = c.DMARC.Room(ctx, org); err == nil {
 		_, err = c.DMARC.Receive(ctx, org, message)
 	}
 	return err
 }
+
+// holding counts what is held in memory of a report beyond what every one may
+// have, and ends where there is no room for it.
+type holding struct {
+	r         io.Reader
+	room      *semaphore.Weighted // for octets
+	had, held int64
+}
+
+func (h *holding) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.had += int64(n)
+	for h.had > reportAlways+h.held {
+		if !h.room.TryAcquire(reportStep) {
+			return 0, errReportsBusy
+		}
+		h.held += reportStep
+	}
+	return n, err
+}
+
+func (h *holding) release() { h.room.Release(h.held) }
 
 const ownSource = "Sealpost"
 

@@ -79,3 +79,46 @@ func TestReportsThatAreMailed(t *testing.T) {
 		t.Errorf("while all turns are taken: %v", err)
 	}
 }
+
+// TestReportsHoldNoMoreThanThereIsRoomFor, however many peers send slowly; a
+// small one is taken all the same.
+func TestReportsHoldNoMoreThanThereIsRoomFor(t *testing.T) {
+	ctx := context.Background()
+	h := submittest.New(t, dbtest.SQLite(t), clock.System{}, "clinic.test")
+	c := &Core{Config: &config.Config{}, DB: h.DB, Accounts: h.Accounts, Clock: clock.System{}}
+	c.openReports()
+	const sent = 4 << 20
+	large := strings.Repeat("a", sent)
+	from, to := io.Pipe()
+	slow := make(chan error)
+	go func() { slow <- c.TakeReport(ctx, h.Org.ID, "dmarc", from) }()
+	for _, text := range []string{large, "b"} { // once the second begins to be read, the first is counted
+		if _, err := io.WriteString(to, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.reportRoom.TryAcquire(reportOctets - sent/2) {
+		t.Error("what a slow peer has sent takes no room")
+	}
+	if !c.reportRoom.TryAcquire(reportOctets - sent) {
+		t.Error("a slow peer takes more than it has sent")
+	}
+	if err := c.TakeReport(ctx, h.Org.ID, "dmarc", strings.NewReader(large)); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a large one where there is no room: %v", err)
+	}
+	end := time.Now().UTC().Add(-time.Hour)
+	if err := c.TakeReport(ctx, h.Org.ID, "dmarc", strings.NewReader(fmt.Sprintf(aggregateMail, end.Add(-time.Hour).Unix(), end.Unix()))); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	_ = to.CloseWithError(io.ErrUnexpectedEOF)
+	if err := <-slow; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a mail that breaks off: %v", err)
+	}
+	c.reportRoom.Release(reportOctets - sent)
+	if err := c.TakeReport(ctx, h.Org.ID, "dmarc", strings.NewReader(large)); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a large one, later: %v", err)
+	}
+	if !c.reportRoom.TryAcquire(reportOctets) {
+		t.Error("room is lost")
+	}
+}

@@ -28,7 +28,7 @@ type Failure struct {
 	Incidents int64
 }
 
-const maxIncidents = 1 << 40
+const maxIncidents = 1 << 20
 
 // ReadFailure reads a failure report out of a mail.
 func ReadFailure(r io.Reader) (*Failure, error) {

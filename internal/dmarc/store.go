@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,9 +59,33 @@ type Receipt struct {
 
 const day = 24 * time.Hour
 
-// maxFacts bounds what one report adds to the ledger: somebody who forges a
-// domain from many hosts must not fill it. Summaries count all of them.
+// maxFacts bounds what reports about one day add to an organization's ledger:
+// somebody who forges a domain from many hosts, or the reports themselves, must
+// not fill it. Summaries count all of them.
 const maxFacts = 200
+
+// What reports may put into the database for an organization in 24 hours, and
+// one more. A large organization gets a tenth of it.
+const (
+	maxDayReports = 5_000
+	maxDayOctets  = 64 << 20
+)
+
+// Room is the error TooMany where an organization has been told so much of late
+// that no more is taken from strangers.
+func (s *Reports) Room(ctx context.Context, org id.ID) error {
+	var reports, octets int64
+	if err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
+		return tx.Row("SELECT count(*), CAST(coalesce(sum(octets), 0) AS BIGINT) FROM dmarc_reports WHERE org_id = ? AND received_at > ?",
+			org, clock.Micros(s.Clock.Now().Add(-day))).Scan(&reports, &octets)
+	}); err != nil {
+		return err
+	}
+	if reports >= maxDayReports || octets >= maxDayOctets {
+		return fault.New(fault.TooMany, "too_many_reports", "Too much has been reported to the organization within a day. Try again later.")
+	}
+	return nil
+}
 
 // Receive reads a report of any kind for an organization and keeps it.
 func (s *Reports) Receive(ctx context.Context, org id.ID, r io.Reader) (Receipt, error) {
@@ -113,23 +138,34 @@ func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate) (Receipt, er
 	if owned(a.Domain) == "" {
 		return out, notOurs
 	}
+	now := s.Clock.Now()
+	if err := parcel.CheckPeriod(a.Begin, a.End, now); err != nil {
+		return out, err
+	}
 	known, err := s.Known(ctx, org)
 	if err != nil {
 		return out, err
 	}
 	seen := bypasses(known, a, owned)
-	report, now := id.New(), s.Clock.Now()
+	rows, octets, err := rowsOf(a)
+	if err != nil {
+		return out, err
+	}
+	report := id.New()
 	err = s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		out.Again, out.Bypasses = false, 0
-		n, err := tx.Exec(`INSERT INTO dmarc_reports (id, org_id, reporter, report_id, domain, asked, begin_at, end_at, received_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (org_id, reporter, report_id, domain, begin_at, end_at) DO NOTHING`,
-			report, org, a.Org, a.ID, a.Domain, string(a.Asked), clock.Micros(a.Begin), clock.Micros(a.End), clock.Micros(now))
+		n, err := tx.Exec(`INSERT INTO dmarc_reports (id, org_id, reporter, report_id, domain, asked, begin_at, end_at, received_at, octets)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (org_id, reporter, report_id, domain, begin_at, end_at) DO NOTHING`,
+			report, org, a.Org, a.ID, a.Domain, string(a.Asked), clock.Micros(a.Begin), clock.Micros(a.End), clock.Micros(now), octets)
 		if err != nil || n == 0 {
 			out.Again = n == 0
 			return err
 		}
-		if err := insertRows(tx, report, a); err != nil {
-			return err
+		for i, r := range rows {
+			if _, err := tx.Exec(`INSERT INTO dmarc_rows (report, n, org_id, source, messages, disposition, dkim, spf, header_from, envelope_from, auth)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append([]any{report, i, org}, r...)...); err != nil {
+				return err
+			}
 		}
 		out.Bypasses, err = tellBypasses(tx, seen, now)
 		return err
@@ -143,19 +179,20 @@ type wireAuths struct {
 	SPF  []Auth `json:"spf,omitempty"`
 }
 
-func insertRows(tx *db.Tx, report id.ID, a *Aggregate) error {
-	for i, r := range a.Rows {
+// rowsOf gives the columns of rows from source on, and about how many octets
+// they and what tells of the report take.
+func rowsOf(a *Aggregate) (rows [][]any, octets int, err error) {
+	const fixed = 100 // of a row
+	octets = fixed
+	for _, r := range a.Rows {
 		auth, err := json.Marshal(wireAuths{r.DKIM, r.SPF})
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		if _, err := tx.Exec(`INSERT INTO dmarc_rows (report, n, org_id, source, messages, disposition, dkim, spf, header_from, envelope_from, auth)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, report, i, tx.Org(), r.Source.String(), r.Count, string(r.Disposition),
-			flag(r.DKIMAligned), flag(r.SPFAligned), r.HeaderFrom, r.Envelope, string(auth)); err != nil {
-			return err
-		}
+		rows = append(rows, []any{r.Source.String(), r.Count, string(r.Disposition), flag(r.DKIMAligned), flag(r.SPFAligned), r.HeaderFrom, r.Envelope, string(auth)})
+		octets += fixed + len(r.HeaderFrom) + len(r.Envelope) + len(auth)
 	}
-	return nil
+	return rows, octets, nil
 }
 
 func flag(b bool) int {
@@ -211,25 +248,54 @@ func bypasses(known []Known, a *Aggregate, owned func(string) string) []bypass {
 		}
 	}
 	sortBypasses(out)
-	return out[:min(len(out), maxFacts)]
+	return out
 }
 
+// moreFact is the clear part of domain.bypass_more.
+type moreFact struct {
+	Day string `json:"day"`
+}
+
+// tellBypasses tells the ledger what it was not told yet of the day that the
+// report is about, and once that there is more than it is told.
 func tellBypasses(tx *db.Tx, seen []bypass, now time.Time) (told int, err error) {
-	for _, b := range seen {
-		n, err := tx.Exec(`INSERT INTO dmarc_bypasses (org_id, domain, source, day) VALUES (?, ?, ?, ?)
-			ON CONFLICT (org_id, domain, source, day) DO NOTHING`, tx.Org(), b.domain, b.source, clock.Micros(b.day))
+	if len(seen) == 0 {
+		return 0, nil
+	}
+	day := seen[0].day
+	known, err := db.All(tx, func(row db.Row) (k [2]string, err error) {
+		err = row.Scan(&k[0], &k[1])
+		return k, err
+	}, "SELECT domain, source FROM dmarc_bypasses WHERE org_id = ? AND day = ?", tx.Org(), clock.Micros(day))
+	if err != nil {
+		return 0, err
+	}
+	fresh := slices.DeleteFunc(slices.Clone(seen), func(b bypass) bool { return slices.Contains(known, [2]string{b.domain, b.source}) })
+	left := max(0, maxFacts-len(known))
+	for _, b := range fresh[:min(len(fresh), left)] {
+		first, err := tellOnce(tx, b, ledger.Fact{Type: ledger.DomainBypassSeen, At: now, Data: b.fact})
 		if err != nil {
 			return told, err
 		}
-		if n == 0 {
-			continue
-		}
-		told++
-		if err := ledger.Append(tx, ledger.Fact{Type: ledger.DomainBypassSeen, At: now, Data: b.fact}); err != nil {
-			return told, err
+		if first {
+			told++
 		}
 	}
-	return told, nil
+	if len(fresh) > left {
+		_, err = tellOnce(tx, bypass{day: day}, ledger.Fact{Type: ledger.DomainBypassMore, At: now, Data: moreFact{day.Format(time.DateOnly)}})
+	}
+	return told, err
+}
+
+// tellOnce tells the ledger of a source and day unless somebody has. Neither
+// domain nor source stands for all that it is not told of.
+func tellOnce(tx *db.Tx, b bypass, f ledger.Fact) (bool, error) {
+	n, err := tx.Exec(`INSERT INTO dmarc_bypasses (org_id, domain, source, day) VALUES (?, ?, ?, ?)
+		ON CONFLICT (org_id, domain, source, day) DO NOTHING`, tx.Org(), b.domain, b.source, clock.Micros(b.day))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, ledger.Append(tx, f)
 }
 
 // nameOf is the name of the network that a host is in, or "".
@@ -242,7 +308,8 @@ func nameOf(known []Known, host netip.Addr) string {
 	return ""
 }
 
-// AddFailure counts a failure report.
+// AddFailure counts a failure report. Of what host it tells is not kept: there
+// is a report for every message, and forgers have as many hosts as they like.
 func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receipt, error) {
 	out := Receipt{Kind: "failure", Domain: f.Domain, Messages: f.Incidents}
 	owned, err := s.owned(ctx, org)
@@ -252,26 +319,29 @@ func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receip
 	if owned(f.Domain) == "" {
 		return out, notOurs
 	}
-	at := f.At
-	if now := s.Clock.Now(); at.IsZero() || at.After(now) {
+	at, now := f.At, s.Clock.Now()
+	if at.IsZero() || at.After(now) {
 		at = now
 	}
+	if err := parcel.CheckPeriod(at, at, now); err != nil {
+		return out, err
+	}
 	err = s.DB.Write(ctx, org, func(tx *db.Tx) error {
-		_, err := tx.Exec(`INSERT INTO dmarc_failures (org_id, domain, day, source, incidents) VALUES (?, ?, ?, ?, ?)
+		_, err := tx.Exec(`INSERT INTO dmarc_failures (org_id, domain, day, source, incidents) VALUES (?, ?, ?, '', ?)
 			ON CONFLICT (org_id, domain, day, source) DO UPDATE SET incidents = dmarc_failures.incidents + excluded.incidents`,
-			org, owned(f.Domain), clock.Micros(at.Truncate(day)), f.Source.String(), f.Incidents)
+			org, owned(f.Domain), clock.Micros(at.Truncate(day)), f.Incidents)
 		return err
 	})
 	return out, err
 }
 
-// Forget drops what is older than age, of all organizations.
+// Forget drops what came longer than age ago, of all organizations.
 func (s *Reports) Forget(ctx context.Context, age time.Duration) error {
 	before := clock.Micros(s.Clock.Now().Add(-age))
 	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
 		for _, text := range []string{
-			"DELETE FROM dmarc_rows WHERE report IN (SELECT id FROM dmarc_reports WHERE end_at < ?)",
-			"DELETE FROM dmarc_reports WHERE end_at < ?",
+			"DELETE FROM dmarc_rows WHERE report IN (SELECT id FROM dmarc_reports WHERE received_at < ?)",
+			"DELETE FROM dmarc_reports WHERE received_at < ?",
 			"DELETE FROM dmarc_failures WHERE day < ?",
 			"DELETE FROM dmarc_bypasses WHERE day < ?",
 		} {
@@ -286,6 +356,6 @@ func (s *Reports) Forget(ctx context.Context, age time.Duration) error {
 // BypassSources counts the sources that the ledger was told of since, of all
 // organizations.
 func BypassSources(tx *db.Tx, since time.Time) (n int, err error) {
-	err = tx.Row("SELECT count(*) FROM (SELECT DISTINCT org_id, domain, source FROM dmarc_bypasses WHERE day >= ?) AS seen", clock.Micros(since)).Scan(&n)
+	err = tx.Row("SELECT count(*) FROM (SELECT DISTINCT org_id, domain, source FROM dmarc_bypasses WHERE day >= ? AND source <> '') AS seen", clock.Micros(since)).Scan(&n)
 	return n, err
 }

@@ -86,7 +86,7 @@ func (o *office) add(a *Aggregate) Receipt {
 	return r
 }
 
-func (o *office) facts() (out []string) {
+func (o *office) facts(of ledger.Type) (out []string) {
 	o.t.Helper()
 	if _, err := ledger.Place(ctx, o.DB, 0); err != nil {
 		o.t.Fatal(err)
@@ -95,7 +95,7 @@ func (o *office) facts() (out []string) {
 		out = nil
 		events, _, err := ledger.ReadTx(tx, -1, 1000)
 		for _, e := range events {
-			if e.Type == ledger.DomainBypassSeen {
+			if e.Type == of {
 				out = append(out, string(e.Data))
 			}
 		}
@@ -134,7 +134,7 @@ func TestSummaryPerSource(t *testing.T) {
 		if r := o.add(report("big.example", "2", yesterday.Add(-day), "clinic.example", "192.0.2.66 2 - - reject clinic.example")); r.Bypasses != 1 {
 			t.Errorf("another day: %+v", r)
 		}
-		o.add(report("old.example", "1", yesterday.Add(-40*day), "clinic.example", "192.0.2.1 99 - - none clinic.example"))
+		o.add(report("old.example", "1", yesterday.Add(-35*day), "clinic.example", "192.0.2.1 99 - - none clinic.example"))
 
 		got, err := o.Summarize(ctx, o.org, "Clinic.example", 30)
 		if err != nil {
@@ -162,7 +162,7 @@ func TestSummaryPerSource(t *testing.T) {
 		if s := strings.Join(got.Sources[3].Steps, " "); !strings.Contains(s, "p=quarantine") {
 			t.Errorf("steps for a forger while nothing is asked: %s", s)
 		}
-		facts := o.facts()
+		facts := o.facts(ledger.DomainBypassSeen)
 		if len(facts) != 4 || !strings.Contains(facts[0], `"source":"40.107.1.1","day":"2026-11-21","messages":4,"passed":4,"reporter":"big.example"`) {
 			t.Errorf("the ledger: %q", facts)
 		}
@@ -231,25 +231,113 @@ func TestReceive(t *testing.T) {
 	})
 }
 
-// TestManySources: a forger with many hosts fills neither the ledger nor the
-// list, and the sums count all of them.
+// TestManySources: a forger with many hosts, or many reports, fills neither the
+// ledger nor the list, and the sums count all of them.
 func TestManySources(t *testing.T) {
-	o := open(t, dbtest.SQLite(t))
-	var rows []string
-	for i := range 3 * maxFacts {
-		rows = append(rows, fmt.Sprintf("192.0.%d.%d 1 - - none clinic.example", 2+i/250, i%250))
-	}
-	rows = append(rows, "203.0.113.9 1 dkim - none clinic.example")
-	if r := o.add(report("big.example", "1", yesterday, "clinic.example", rows...)); r.Bypasses != maxFacts {
-		t.Errorf("%+v", r)
-	}
-	if facts := o.facts(); len(facts) != maxFacts || !strings.Contains(facts[0], "203.0.113.9") {
-		t.Errorf("%d facts, the first %s", len(facts), facts[0])
-	}
-	got, err := o.Summarize(ctx, o.org, "clinic.example", 30)
-	if err != nil || len(got.Sources) != maxSources || got.More != 3*maxFacts+1-maxSources || got.Messages != 3*maxFacts+1 || got.Sources[0].Source != "203.0.113.9" {
-		t.Errorf("%d sources, %d more, %d messages, %v", len(got.Sources), got.More, got.Messages, err)
-	}
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		o := open(t, d)
+		var rows []string
+		for i := range 3 * maxFacts {
+			rows = append(rows, fmt.Sprintf("192.0.%d.%d 1 - - none clinic.example", 2+i/250, i%250))
+		}
+		rows = append(rows, "203.0.113.9 1 dkim - none clinic.example")
+		for i, told := range []int{maxFacts / 2, maxFacts / 2, 0, 0} { // the last one brings nothing new
+			many := rows[max(0, len(rows)-(1+min(i, 2))*maxFacts/2):]
+			if r := o.add(report("big.example", fmt.Sprint(i), yesterday, "clinic.example", many...)); r.Bypasses != told {
+				t.Errorf("%d: %+v", i, r)
+			}
+			if more := o.facts(ledger.DomainBypassMore); len(more) != max(0, min(1, i-1)) {
+				t.Errorf("%d: there is more: %q", i, more)
+			}
+		}
+		o.add(report("big.example", "all", yesterday, "clinic.example", rows...))
+		if more := o.facts(ledger.DomainBypassMore); len(more) != 1 || more[0] != `{"day":"2026-11-21"}` {
+			t.Errorf("there is more: %q", more)
+		}
+		if r := o.add(report("big.example", "all", yesterday.Add(-day), "clinic.example", rows...)); r.Bypasses != maxFacts {
+			t.Errorf("another day: %+v", r)
+		}
+		if facts := o.facts(ledger.DomainBypassSeen); len(facts) != 2*maxFacts || !strings.Contains(facts[0], "203.0.113.9") {
+			t.Errorf("%d facts, the first %s", len(facts), facts[0])
+		}
+		var sources int
+		if err := o.DB.Read(ctx, db.System, func(tx *db.Tx) (err error) {
+			sources, err = BypassSources(tx, yesterday.Add(-7*day))
+			return err
+		}); err != nil || sources != 2*maxFacts-1 {
+			t.Errorf("%d sources are counted, %v", sources, err)
+		}
+		got, err := o.Summarize(ctx, o.org, "clinic.example", 30)
+		if err != nil || len(got.Sources) != maxSources || got.More != 3*maxFacts+1-maxSources || got.Sources[0].Source != "203.0.113.9" || got.Messages != 2*(3*maxFacts+1)+9*maxFacts/2 {
+			t.Errorf("%d sources, %d more, %d messages, %v", len(got.Sources), got.More, got.Messages, err)
+		}
+	})
+}
+
+// TestForgedPeriods: nobody makes us keep days that no reporter writes about.
+func TestForgedPeriods(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		o := open(t, d)
+		var f *fault.Fault
+		for _, ahead := range []time.Duration{-60 * day, 5 * day, 3000 * day} {
+			_, err := o.Add(ctx, o.org, report("big.example", "1", yesterday.Add(ahead), "clinic.example", "192.0.2.1 1 - - none clinic.example"))
+			if !errors.As(err, &f) || f.Reason != "bad_period" {
+				t.Errorf("%v: %v", ahead, err)
+			}
+		}
+		for ago, kept := range map[time.Duration]bool{39 * day: true, 41 * day: false, -100 * day: true} { // that of the future counts for today
+			_, err := o.AddFailure(ctx, o.org, &Failure{Domain: "clinic.example", Source: netip.MustParseAddr("192.0.2.1"), At: o.clk.Now().Add(-ago), Incidents: 1})
+			if kept != (err == nil) || !kept && (!errors.As(err, &f) || f.Reason != "bad_period") {
+				t.Errorf("failure %v ago: %v", ago, err)
+			}
+		}
+		o.add(report("late.example", "1", yesterday.Add(-38*day), "clinic.example", "192.0.2.1 1 - - none clinic.example"))
+		for _, after := range []struct {
+			days    time.Duration
+			reports int
+		}{{360, 1}, {10, 0}} { // kept from when it came
+			o.clk.Advance(after.days * day)
+			if err := o.Forget(ctx, 365*day); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := o.Summarize(ctx, o.org, "clinic.example", 1000); err != nil || got.Reports != after.reports || len(got.Sources) != after.reports {
+				t.Errorf("after %d days: %+v, %v", after.days, got, err)
+			}
+		}
+	})
+}
+
+// TestRoom: what strangers can put into the database within a day ends, for
+// each organization by itself, and begins again.
+func TestRoom(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		o := open(t, d)
+		var octets int64
+		o.add(report("big.example", "1", yesterday, "clinic.example", "192.0.2.1 1 dkim - none clinic.example"))
+		if err := o.DB.WriteAlone(ctx, o.org, func(tx *db.Tx) error {
+			if err := tx.Row("SELECT octets FROM dmarc_reports WHERE org_id = ?", o.org).Scan(&octets); err != nil {
+				return err
+			}
+			_, err := tx.Exec("UPDATE dmarc_reports SET octets = ? WHERE org_id = ?", maxDayOctets-octets, o.org)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Room(ctx, o.org); err != nil || octets < 200 {
+			t.Errorf("before: %v; a report of %d octets", err, octets)
+		}
+		o.add(report("big.example", "2", yesterday, "clinic.example", "192.0.2.1 1 dkim - none clinic.example"))
+		if err := o.Room(ctx, o.org); !fault.Is(err, fault.TooMany) {
+			t.Errorf("full: %v", err)
+		}
+		if err := o.Room(ctx, o.other); err != nil {
+			t.Errorf("another organization: %v", err)
+		}
+		o.clk.Advance(day)
+		if err := o.Room(ctx, o.org); err != nil {
+			t.Errorf("a day later: %v", err)
+		}
+	})
 }
 
 // TestBlind: where no source is known, nobody is called a stranger.

@@ -112,14 +112,13 @@ func (s *Summary) reports(tx *db.Tx) error {
 		append([]any{tx.Org(), clock.Micros(s.From)}, underArgs(s.Domain)...)...)
 	for _, l := range all {
 		s.Reports++
-		if !slices.Contains(s.Reporters, l.reporter) {
-			s.Reporters = append(s.Reporters, l.reporter)
-		}
+		s.Reporters = append(s.Reporters, l.reporter)
 		if l.asked != "" {
 			s.Asked = Disposition(l.asked)
 		}
 	}
 	slices.Sort(s.Reporters)
+	s.Reporters = slices.Compact(s.Reporters)
 	return err
 }
 

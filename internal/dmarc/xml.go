@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -26,9 +25,9 @@ const (
 	maxDetails  = 20 * maxRecords // elements that repeat within records, together
 	maxElements = 8 << 20
 	maxXMLDepth = 16
-	maxAuths    = 32 // of one record
-	maxReasons  = 8  // of one record
-	maxCount    = math.MaxInt64 / maxRecords
+	maxAuths    = 32      // of one record
+	maxReasons  = 8       // of one record
+	maxCount    = 1 << 32 // of one record; sums over all that are kept stay far from the end of numbers
 )
 
 // wireReport is a report as it is written. Everything is text at first, since

@@ -56,6 +56,7 @@ const (
 	DomainRemoved  Type = "domain.removed"
 
 	DomainBypassSeen Type = "domain.bypass_seen"
+	DomainBypassMore Type = "domain.bypass_more"
 	TLSReportSent    Type = "tlsreport.sent"
 	TLSReportFailed  Type = "tlsreport.failed"
 
@@ -129,7 +130,7 @@ var types = map[Type]bool{
 	NoticeSent: true, NoticeFailed: true,
 	OrgCreated: true, OrgLimited: true, OrgDestroyed: true,
 	DomainAdded: true, DomainVerified: true, DomainRemoved: true,
-	DomainBypassSeen: true, TLSReportSent: true, TLSReportFailed: true,
+	DomainBypassSeen: true, DomainBypassMore: true, TLSReportSent: true, TLSReportFailed: true,
 	DomainReturnPath: true, DomainReturnPathOff: true, DomainRouted: true, DomainRouteOff: true,
 	InboundReceived: true,
 	SuppressAdded:   true, SuppressRemoved: true, SuppressAllowed: true, SuppressImported: true,

@@ -1,7 +1,6 @@
 package tlsrpt
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/dmarc/parcel"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 )
@@ -47,6 +47,29 @@ func (s *Received) Receive(ctx context.Context, org id.ID, in io.Reader) (Receip
 	return s.Add(ctx, org, r)
 }
 
+// What reports may put into the database for an organization in 24 hours, and
+// one more. A large organization gets a tenth of it.
+const (
+	maxDayReports = 5_000
+	maxDayOctets  = 64 << 20
+)
+
+// Room is the error TooMany where an organization has been told so much of late
+// that no more is taken from strangers.
+func (s *Received) Room(ctx context.Context, org id.ID) error {
+	var reports, octets int64
+	if err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
+		return tx.Row("SELECT count(*), CAST(coalesce(sum(octets), 0) AS BIGINT) FROM tlsrpt_received WHERE org_id = ? AND received_at > ?",
+			org, clock.Micros(s.Clock.Now().Add(-day))).Scan(&reports, &octets)
+	}); err != nil {
+		return err
+	}
+	if reports >= maxDayReports || octets >= maxDayOctets {
+		return fault.New(fault.TooMany, "too_many_reports", "Too much has been reported to the organization within a day. Try again later.")
+	}
+	return nil
+}
+
 // Add keeps a report. What it says of domains that the organization has not
 // verified is left out.
 func (s *Received) Add(ctx context.Context, org id.ID, r *Report) (Receipt, error) {
@@ -70,16 +93,27 @@ func (s *Received) Add(ctx context.Context, org id.ID, r *Report) (Receipt, erro
 		return out, fault.New(fault.Denied, "not_our_domain",
 			"The report is about no domain that the organization has verified. \"sealpost domain list\" shows those it has.")
 	}
+	now := s.Clock.Now()
+	if err := parcel.CheckPeriod(r.Begin, r.End, now); err != nil {
+		return out, err
+	}
+	rows, octets := rowsOf(ours)
 	err = s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		report := id.New()
-		n, err := tx.Exec(`INSERT INTO tlsrpt_received (id, org_id, reporter, report_id, begin_at, end_at, received_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+		n, err := tx.Exec(`INSERT INTO tlsrpt_received (id, org_id, reporter, report_id, begin_at, end_at, received_at, octets) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (org_id, reporter, report_id, begin_at, end_at) DO NOTHING`,
-			report, org, r.Organization, r.ID, clock.Micros(r.Begin), clock.Micros(r.End), clock.Micros(s.Clock.Now()))
+			report, org, r.Organization, r.ID, clock.Micros(r.Begin), clock.Micros(r.End), clock.Micros(now), octets)
 		out.Again = n == 0
 		if err != nil || n == 0 {
 			return err
 		}
-		return insert(tx, report, ours)
+		for i, row := range rows {
+			if _, err := tx.Exec(`INSERT INTO tlsrpt_received_rows (report, n, org_id, domain, policy_type, result, mx, sending_ip, successes, failures)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, append([]any{report, i + 1, org}, row...)...); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return out, err
 }
@@ -88,25 +122,22 @@ func (s *Received) Add(ctx context.Context, org id.ID, r *Report) (Receipt, erro
 // of DANE is a mail host (RFC 8460 section 4.4).
 func below(name, domain string) bool { return name == domain || strings.HasSuffix(name, "."+domain) }
 
-func insert(tx *db.Tx, report id.ID, policies []Policy) error {
-	n := 0
-	put := func(p Policy, result, mx, ip string, successes, failures int64) error {
-		n++
-		_, err := tx.Exec(`INSERT INTO tlsrpt_received_rows (report, n, org_id, domain, policy_type, result, mx, sending_ip, successes, failures)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, report, n, tx.Org(), p.Domain, p.Type, result, mx, ip, successes, failures)
-		return err
+// rowsOf gives the columns of rows from domain on, and about how many octets
+// they and what tells of the report take.
+func rowsOf(policies []Policy) (rows [][]any, octets int) {
+	const fixed = 100 // of a row
+	octets = fixed
+	put := func(p Policy, result, mx, ip string, successes, failures int64) {
+		rows = append(rows, []any{p.Domain, p.Type, result, mx, ip, successes, failures})
+		octets += fixed + len(p.Domain) + len(p.Type) + len(result) + len(mx) + len(ip)
 	}
 	for _, p := range policies {
-		if err := put(p, "", "", "", p.Successes, p.Failures); err != nil {
-			return err
-		}
+		put(p, "", "", "", p.Successes, p.Failures)
 		for _, d := range p.Details {
-			if err := put(p, d.Result, d.MX, d.SendingIP, 0, d.Sessions); err != nil {
-				return err
-			}
+			put(p, d.Result, d.MX, d.SendingIP, 0, d.Sessions)
 		}
 	}
-	return nil
+	return rows, octets
 }
 
 // Summary is what others saw of TLS with the mail hosts of a domain and of
@@ -163,17 +194,13 @@ func (s *Received) Summarize(ctx context.Context, org id.ID, domain string, days
 			err = row.Scan(&f.Result, &f.Policy, &f.MX, &f.Sessions)
 			return f, err
 		}, "SELECT w.result, w.policy_type, w.mx, CAST(sum(w.failures) AS BIGINT) FROM tlsrpt_received r JOIN tlsrpt_received_rows w ON w.report = r.id WHERE "+
-			about+" AND w.result <> '' GROUP BY w.result, w.policy_type, w.mx", args...)
+			about+" AND w.result <> '' GROUP BY w.result, w.policy_type, w.mx ORDER BY sum(w.failures) DESC, w.result, w.mx, w.policy_type LIMIT ?", append(args, maxFailing)...)
 		return err
 	})
 	for _, r := range out.Reporters {
 		out.Successes += r.Successes
 		out.Failures += r.Failures
 	}
-	slices.SortFunc(out.Causes, func(a, b Failing) int {
-		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), strings.Compare(a.Result, b.Result), strings.Compare(a.MX, b.MX), strings.Compare(a.Policy, b.Policy))
-	})
-	out.Causes = out.Causes[:min(len(out.Causes), maxFailing)]
 	for i := range out.Causes {
 		out.Causes[i].Step = stepFor[out.Causes[i].Result]
 	}
@@ -195,14 +222,14 @@ var stepFor = map[string]string{
 	"sts-webpki-invalid":        "The certificate of mta-sts.DOMAIN does not verify: renew it.",
 }
 
-// Forget drops what is older than age, of all organizations.
+// Forget drops what came longer than age ago, of all organizations.
 func (s *Received) Forget(ctx context.Context, age time.Duration) error {
 	before := clock.Micros(s.Clock.Now().Add(-age))
 	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		if _, err := tx.Exec("DELETE FROM tlsrpt_received_rows WHERE report IN (SELECT id FROM tlsrpt_received WHERE end_at < ?)", before); err != nil {
+		if _, err := tx.Exec("DELETE FROM tlsrpt_received_rows WHERE report IN (SELECT id FROM tlsrpt_received WHERE received_at < ?)", before); err != nil {
 			return err
 		}
-		_, err := tx.Exec("DELETE FROM tlsrpt_received WHERE end_at < ?", before)
+		_, err := tx.Exec("DELETE FROM tlsrpt_received WHERE received_at < ?", before)
 		return err
 	})
 }

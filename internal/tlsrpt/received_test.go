@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fault"
+	"github.com/sealpost/sealpost/internal/id"
 )
 
 // TestReceived: reports of several reporters add up, the same one counts once,
@@ -66,6 +67,13 @@ func TestReceived(t *testing.T) {
 		if lab, err := s.Summarize(ctx, org.ID, "lab.clinic.example", 7); err != nil || lab.Successes != 9 || lab.Failures != 0 {
 			t.Errorf("%+v, %v", lab, err)
 		}
+		for _, ahead := range []time.Duration{-60 * day, 5 * day} {
+			forged := sample()
+			forged.ID, forged.Begin, forged.End = "forged", forged.Begin.Add(ahead), forged.End.Add(ahead)
+			if _, err := s.Add(ctx, org.ID, forged); !errors.As(err, &f) || f.Reason != "bad_period" {
+				t.Errorf("%v: %v", ahead, err)
+			}
+		}
 		clk.Advance(100 * day)
 		if late, err := s.Summarize(ctx, org.ID, "clinic.example", 7); err != nil || late.Reports != 0 {
 			t.Errorf("%+v, %v", late, err)
@@ -77,4 +85,60 @@ func TestReceived(t *testing.T) {
 			t.Errorf("%+v, %v", gone, err)
 		}
 	})
+}
+
+// TestRoom: what strangers can put into the database within a day ends, and
+// begins again.
+func TestRoom(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		clk := clock.NewFake(today.Add(3 * time.Hour))
+		s, org := receiving(t, d, clk)
+		add := func(number string) {
+			t.Helper()
+			r := sample()
+			r.ID = number
+			if _, err := s.Add(ctx, org, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var octets int64
+		add("1")
+		if err := s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
+			if err := tx.Row("SELECT octets FROM tlsrpt_received WHERE org_id = ?", org).Scan(&octets); err != nil {
+				return err
+			}
+			_, err := tx.Exec("UPDATE tlsrpt_received SET octets = ? WHERE org_id = ?", maxDayOctets-octets, org)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Room(ctx, org); err != nil || octets < 500 {
+			t.Errorf("before: %v; a report of %d octets", err, octets)
+		}
+		add("2")
+		if err := s.Room(ctx, org); !fault.Is(err, fault.TooMany) {
+			t.Errorf("full: %v", err)
+		}
+		clk.Advance(day)
+		if err := s.Room(ctx, org); err != nil {
+			t.Errorf("a day later: %v", err)
+		}
+	})
+}
+
+// receiving gives the store of an organization that has verified a domain.
+func receiving(t *testing.T, d *db.DB, clk clock.Clock) (*Received, id.ID) {
+	t.Helper()
+	accounts := account.New(account.Deps{DB: d, Custody: custodytest.New(t, d), Clock: clk})
+	org, err := accounts.CreateOrg(ctx, "clinic", "Clinic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.AddDomain(ctx, org.ID, "clinic.example"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.ForceDomain(ctx, org.ID, "clinic.example"); err != nil {
+		t.Fatal(err)
+	}
+	return NewReceived(Deps{DB: d, Clock: clk, Accounts: accounts}), org.ID
 }

@@ -108,7 +108,7 @@ const (
 	maxPolicies = 1000
 	maxCauses   = 20_000 // of a report that is read, of all policies together
 	maxStrings  = 100
-	maxCount    = 1 << 40
+	maxCount    = 1 << 32 // of one kind; sums over all that are kept stay far from the end of numbers
 	// maxCommas bounds the values of a document before any is decoded: each
 	// array element takes far more memory than its two octets. A failure has
 	// seven fields, a policy six and its lists.

@@ -164,15 +164,15 @@ func (s *site) setUp() {
 	s.key = made.Key
 }
 
-func (s *site) addDomain(name string) {
+func (s *site) addDomain(name string, flags ...string) {
 	s.t.Helper()
 	var d struct {
 		Name  string `json:"record_name"`
 		Value string `json:"record_value"`
 	}
-	s.runJSON(&d, "domain", "add", name)
+	s.runJSON(&d, append([]string{"domain", "add", name}, flags...)...)
 	s.net.SetTXT(d.Name, d.Value)
-	s.run("domain", "verify", name)
+	s.run(append([]string{"domain", "verify", name}, flags...)...)
 }
 
 func (s *site) command(args ...string) *exec.Cmd {

@@ -5,9 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/internal/fake"
 )
 
 // swaks hands a message in as a mail host at an address would, and gives what
@@ -94,4 +97,80 @@ func TestMembersMailboxesAreElsewhere(t *testing.T) {
 	if strings.Contains(got[0], "bank.example") {
 		t.Errorf("the forged field arrived:\n%s", got[0])
 	}
+}
+
+// TestMembersMailIsNeverInClear: somebody on the way to the organization's
+// mailboxes strips TLS before and after the first mail. No address and no
+// octet of the mail crosses in clear, neither to ask whether the recipient is
+// there nor to hand the mail on, and the stranger is told to come again.
+func TestMembersMailIsNeverInClear(t *testing.T) {
+	s := newSite(t, "", "")
+	s.fewerSources(t)
+	if err := s.net.AddDomain(fake.Domain{Name: "suite.example", Host: &fake.Behavior{MaxPerConn: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	s.addDomain("suite.example")
+	s.run("domain", "route", "suite.example", "mx.suite.example")
+	s.net.SetTXT("stranger.example", "v=spf1 ip4:127.0.0.2 -all")
+	strip := func(how fake.StartTLS) {
+		if err := s.net.Change("mx.suite.example", func(b *fake.Behavior) { b.StartTLS = how }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wire := tcpdump(t, filepath.Join(s.dir, "route.pcap"), "tcp", "port", strconv.Itoa(s.net.SMTPPort))
+	s.start()
+	bring := func(to, want string) {
+		t.Helper()
+		said, _ := swaks(t, s.relay, "127.0.0.2", "bob@stranger.example", to, "From: bob@stranger.example\nSubject: x\n\nprivate\n")
+		if !strings.Contains(said, want) {
+			t.Errorf("%s: no %q in\n%s", to, want, said)
+		}
+	}
+	strip(fake.StartTLSAbsent)
+	bring("ada@suite.example", "451 4.3.0")
+	strip(fake.StartTLSOffered)
+	bring("ada@suite.example", "250 2.0.0")
+	for deadline := time.Now().Add(20 * time.Second); len(s.net.Messages("ada@suite.example")) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the mail did not arrive")
+		}
+	}
+	strip(fake.StartTLSRefused)
+	bring("ada@suite.example", "250 2.0.0") // known, and kept until TLS is back
+	bring("bo@suite.example", "451 4.3.0")
+	s.triedInVain(t)
+	asked := 0
+	for _, c := range streams(t, wire()) {
+		if int(c.to.Port()) != s.net.SMTPPort {
+			continue
+		}
+		asked++
+		if _, err := onlyTLS(c.data); err != nil {
+			t.Errorf("to %s: %v", c.to, err)
+		}
+	}
+	if asked < 6 { // two for the first mail, two for each of the others
+		t.Errorf("only %d connections were captured", asked)
+	}
+	if n := len(s.net.Messages("")); n != 1 {
+		t.Errorf("%d mails arrived", n)
+	}
+}
+
+// triedInVain waits until what is left in the queue was tried twice.
+func (s *site) triedInVain(t *testing.T) {
+	t.Helper()
+	var left struct {
+		Deliveries []struct {
+			Domain   string `json:"recipient_domain"`
+			Attempts int    `json:"attempts"`
+		} `json:"deliveries"`
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		s.runJSON(&left, "queue", "list")
+		if len(left.Deliveries) == 1 && left.Deliveries[0].Domain == "suite.example" && left.Deliveries[0].Attempts >= 2 {
+			return
+		}
+	}
+	t.Errorf("what waits for TLS is not tried: %+v", left)
 }

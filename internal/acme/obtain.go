@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	protocol "github.com/mholt/acmez/v3/acme"
+
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // failure is what came of the last attempts for a name.
@@ -62,12 +64,20 @@ func (s *Service) obtainAll(ctx context.Context, names []string) {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			if tried, err := s.obtain(ctx, name); tried && ctx.Err() == nil {
+			if tried, err := s.guarded(ctx, name); tried && ctx.Err() == nil {
 				s.note(name, err)
 			}
 		})
 	}
 	all.Wait()
+}
+
+// guarded lets a panic, which what the authority says may bring about, end
+// this one attempt.
+func (s *Service) guarded(ctx context.Context, name string) (tried bool, err error) {
+	tried = true
+	defer private.Recover(&err)
+	return s.obtain(ctx, name)
 }
 
 func (s *Service) due(name string) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // Deps are what a Judge works with.
@@ -159,6 +160,7 @@ func (j *Judge) unrevoked(ctx context.Context, chain []*x509.Certificate) (Verdi
 	all, ctx := errgroup.WithContext(ctx)
 	for i := range answers {
 		all.Go(func() (err error) {
+			defer private.Recover(&err)
 			answers[i], err = j.status(ctx, chain[i], chain[i+1])
 			return err
 		})

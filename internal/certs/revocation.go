@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // How it was learned that a certificate was not revoked.
@@ -79,14 +81,16 @@ func (j *Judge) status(ctx context.Context, cert, issuer *x509.Certificate) (ans
 		return a, nil
 	}
 	// One asks for all, and goes on when the one who began goes away.
-	flight := j.flights.DoChan(string(k[:]), func() (any, error) {
+	flight := j.flights.DoChan(string(k[:]), func() (_ any, err error) {
+		defer private.Recover(&err) // or it ends the node
 		a := j.learn(context.WithoutCancel(ctx), cert, issuer, now)
 		j.remember(k, a, now)
 		return a, nil
 	})
 	select {
 	case r := <-flight:
-		return r.Val.(answer), nil
+		a, _ := r.Val.(answer)
+		return a, r.Err
 	case <-ctx.Done():
 		return answer{}, ctx.Err()
 	}

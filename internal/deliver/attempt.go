@@ -17,20 +17,22 @@ import (
 )
 
 // deliver makes one attempt at an item and records its outcome.
-func (w *worker) deliver(work spool.Work) {
+func (w *worker) deliver(item *spool.Work) {
 	ctx := w.e.ctx
-	if work.Notice {
-		w.deliverNotice(ctx, work)
+	if item.Notice {
+		w.deliverNotice(ctx, *item)
 		return
 	}
-	ctx = w.follow(ctx, work)
+	ctx = w.follow(ctx, *item)
 	defer w.unfollow()
 	if !w.introduce(ctx) {
-		w.giveBack(work)
+		w.giveBack(*item)
 		return
 	}
 	defer w.known()
-	if expires, err := w.load(ctx, &work); err != nil {
+	expires, err := w.load(ctx, item)
+	work := *item
+	if err != nil {
 		w.unloadable(work, expires, err)
 		return
 	}
@@ -390,6 +392,7 @@ func (w *worker) start(work spool.Work, begin func(*db.Tx) (bool, error)) (ours 
 	if err != nil {
 		return false, err
 	}
+	w.begun = ours
 	if ours && !fit() {
 		w.giveBack(work)
 		return false, nil

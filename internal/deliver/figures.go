@@ -22,6 +22,7 @@ type Figures struct {
 	tried  map[string]map[string]prometheus.Counter // result, class
 	sites  map[string]map[string]prometheus.Counter // site, result
 	grades map[policy.Grade]prometheus.Counter
+	broken prometheus.Counter
 	took   prometheus.Histogram
 	all    []prometheus.Collector
 }
@@ -65,7 +66,9 @@ func NewFigures(sites []string) *Figures {
 	for g := policy.None; g <= policy.Authenticated; g++ {
 		f.grades[g] = grades.WithLabelValues(g.String())
 	}
-	f.all = append(f.all, f.took)
+	f.broken = prometheus.NewCounter(prometheus.CounterOpts{Name: "sealpost_attempt_panics_total",
+		Help: "Attempts that ended by a defect of Sealpost; the log has the stack."})
+	f.all = append(f.all, f.took, f.broken)
 	return f
 }
 
@@ -87,6 +90,13 @@ func (f *Figures) Describe(ch chan<- *prometheus.Desc) {
 func (f *Figures) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range f.all {
 		c.Collect(ch)
+	}
+}
+
+// panicked counts an attempt that ended by a defect.
+func (f *Figures) panicked() {
+	if f != nil {
+		f.broken.Inc()
 	}
 }
 

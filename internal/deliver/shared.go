@@ -3,6 +3,7 @@ package deliver
 import (
 	"container/list"
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -52,18 +53,26 @@ func (s *shared[K, V]) get(ctx context.Context, key K, build func() (V, error)) 
 	s.known[key] = at
 	s.mu.Unlock()
 
+	m.err = errDefect // where build panics
+	defer s.have(at, m)
 	m.value, m.err = build()
+	return m.value, m.err
+}
+
+var errDefect = errors.New("it could not be made, by a defect")
+
+// have tells those who wait, and forgets what could not be made.
+func (s *shared[K, V]) have(at *list.Element, m *made[K, V]) {
 	close(m.done)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.err != nil {
 		s.drop(at)
-		return m.value, m.err
+		return
 	}
 	m.size = least + s.bytes(m.value)
 	s.held += m.size
 	s.trim()
-	return m.value, nil
 }
 
 // trim drops what was not used for longest; what is still being made stays.

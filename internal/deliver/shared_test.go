@@ -36,6 +36,34 @@ func TestSharedIsMadeOnce(t *testing.T) {
 	}
 }
 
+// TestSharedOutlivesAPanic: who waits is told, and the next one may try.
+func TestSharedOutlivesAPanic(t *testing.T) {
+	s := shared[int, string]{limit: 1 << 20, bytes: func(v string) int64 { return int64(len(v)) }}
+	begun, waits := make(chan struct{}), make(chan error)
+	go func() {
+		<-begun
+		_, err := s.get(context.Background(), 1, func() (string, error) { return "again", nil })
+		waits <- err
+	}()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is hidden")
+			}
+		}()
+		_, _ = s.get(context.Background(), 1, func() (string, error) {
+			close(begun)
+			panic("poison")
+		})
+	}()
+	if err := <-waits; err != nil && !errors.Is(err, errDefect) {
+		t.Errorf("who waits gets %v", err)
+	}
+	if got, err := s.get(context.Background(), 1, func() (string, error) { return "again", nil }); got != "again" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestSharedForgetsFailuresAndTheLeastUsed(t *testing.T) {
 	s := shared[int, string]{limit: 3 * (least + 10), bytes: func(v string) int64 { return int64(len(v)) }}
 	made := map[int]int{}

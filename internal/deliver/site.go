@@ -87,8 +87,20 @@ func (w *worker) heard(err error) {
 	}
 	e, now := w.e, w.e.Clock.Now()
 	w.aim.gov.Heard(now, event)
+	w.note(event, now)
+	if e.Told != nil {
+		if r, ok := poolResult[event.Kind]; ok {
+			w.sourced = false
+			e.Told(w.aim.key.pool, w.aim.key.site, r)
+		}
+	}
+}
+
+// note keeps in the engine what came of a connection or a message.
+func (w *worker) note(event shaping.Event, now time.Time) {
+	e, s, q := w.e, w.aim, w.q
 	e.mu.Lock()
-	s, q := w.aim, w.q
+	defer e.mu.Unlock()
 	s.last = kindWords[event.Kind]
 	switch event.Kind {
 	case shaping.Accepted:
@@ -101,13 +113,6 @@ func (w *worker) heard(err error) {
 	case shaping.TimedOut, shaping.Unreachable:
 		e.prove(q, false)
 		q.failing = true
-	}
-	e.mu.Unlock()
-	if e.Told != nil {
-		if r, ok := poolResult[event.Kind]; ok {
-			w.sourced = false
-			e.Told(s.key.pool, s.key.site, r)
-		}
 	}
 }
 

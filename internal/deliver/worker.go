@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/pool"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/spool"
 )
 
@@ -34,6 +35,7 @@ type worker struct {
 	source  pool.Source // of the item under way
 	sourced bool        // a pool counts the item under way
 	paced   bool        // the site's rate counts it
+	begun   bool        // the item under way: something of it may be sent
 	current spool.Item
 	attend  bool // what the site's suspension must not hold up
 	put     putBack
@@ -75,9 +77,46 @@ func (w *worker) work() {
 
 // try makes one attempt; what it asked of the pool and did not use goes back.
 func (w *worker) try(item spool.Work) {
-	w.current, w.put, w.aim, w.sourced, w.paced = item.Item, settles, nil, false, false
-	w.deliver(item)
+	w.current, w.put, w.aim, w.sourced, w.paced, w.begun = item.Item, settles, nil, false, false, false
+	if err := w.guarded(&item); err != nil {
+		w.panicked(item, err)
+	}
 	w.unsource()
+}
+
+// guarded makes a panic, which something in a message or of a peer may bring
+// about, the end of this one attempt. All locks that an attempt takes are let
+// go of by defer.
+func (w *worker) guarded(item *spool.Work) (err error) {
+	defer private.Recover(&err)
+	w.deliver(item)
+	return nil
+}
+
+// panicked defers an item whose attempt met a defect of ours. It counts as an
+// attempt, so that the waits grow and the item expires in the end. What was
+// sent of it cannot be known once it was begun.
+func (w *worker) panicked(item spool.Work, err error) {
+	w.e.Log.Error("an attempt ended by a defect; it is tried again later", "item", item.ID, "error", err)
+	w.e.Figures.panicked()
+	if w.conn != nil {
+		w.conn.Abort() // nobody knows what was said last
+		w.conn = nil
+	}
+	w.put = settles
+	switch {
+	case item.Notice:
+		w.noticeLater(item, spool.Notice{ID: item.ID}, spool.ReasonTemporary)
+	case item.Message == nil:
+		w.unloadable(item, time.Time{}, err)
+	default:
+		j := &job{w: w, work: item, began: w.e.Clock.Now()}
+		a, reason := &spool.Attempt{Number: item.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultTemporary}, spool.ReasonTemporary
+		if w.begun {
+			a.Result, reason = spool.ResultUnknown, spool.ReasonUnknown
+		}
+		j.deferFor(reason, a)
+	}
 }
 
 // next gives the next item, waiting a little so that the connection can be
@@ -323,13 +362,15 @@ func (w *worker) patiently(ctx context.Context, urgent, stalled bool, do func())
 		default: // too many are stalled: this one is in the way
 		}
 	})
+	defer func() {
+		timer.Stop()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if over = true; lent != nil {
+			<-lent.stalled
+		}
+	}()
 	do()
-	timer.Stop()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if over = true; lent != nil {
-		<-lent.stalled
-	}
 	return nil
 }
 

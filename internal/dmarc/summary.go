@@ -15,6 +15,7 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // Summary is what receivers saw of mail in the name of a domain and of names
@@ -247,7 +248,11 @@ func (s *Reports) nameHosts(ctx context.Context, list []Source) {
 			continue
 		}
 		asked++
-		group.Go(func() { list[i].Host = s.hostName(ctx, addr) })
+		group.Go(func() {
+			var defect error // then it has no name
+			defer private.Recover(&defect)
+			list[i].Host = s.hostName(ctx, addr)
+		})
 	}
 	group.Wait()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/internal/inbound/lookalike"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/scan"
 	"github.com/sealpost/sealpost/internal/submit"
 	"github.com/sealpost/sealpost/internal/verdict"
@@ -155,17 +156,20 @@ func (c *checks) ask(ctx context.Context, recipients []mail.Address, body func()
 	group, ctx := errgroup.WithContext(ctx)
 	whole := func() io.Reader { return io.MultiReader(bytes.NewReader(c.header.Bytes()), body()) }
 	group.Go(func() (err error) {
+		defer private.Recover(&err)
 		c.verdict, err = c.m.Judge.Check(ctx, verdict.Arrival{IP: c.a.Peer, EHLO: c.a.EHLO, MailFrom: c.a.Sender, Header: c.header, Body: body()})
 		return err
 	})
 	if r := c.m.Rspamd; r != nil {
 		group.Go(func() (err error) {
+			defer private.Recover(&err)
 			c.opinion, err = r.Check(ctx, scan.Envelope{IP: c.a.Peer, EHLO: c.a.EHLO, From: c.a.Sender, Rcpt: recipients, ID: c.id.Text(id.Message)}, whole())
 			return err
 		})
 	}
 	if v := c.m.ClamAV; v != nil {
 		group.Go(func() (err error) {
+			defer private.Recover(&err)
 			c.virus, err = v.Check(ctx, whole())
 			return err
 		})

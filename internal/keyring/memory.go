@@ -9,6 +9,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 const (
@@ -122,7 +123,8 @@ const onceLimit = 30 * time.Second
 // once does something for all callers who want it at the same time. It does
 // not end with the one that happened to come first.
 func (k *Keyring) once(ctx context.Context, what string, do func(context.Context) (any, error)) (any, error) {
-	flight := k.flights.DoChan(what, func() (any, error) {
+	flight := k.flights.DoChan(what, func() (_ any, err error) {
+		defer private.Recover(&err) // or it ends the node
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), onceLimit)
 		defer cancel()
 		return do(ctx)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 )
 
@@ -98,6 +99,7 @@ func (r resolver) locate(ctx context.Context, domain string, out route, usable f
 		all.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
+			defer private.Recover(&results[i].err)
 			mx := &out.mx[i]
 			h, err := r.Locate(ctx, mx.Host)
 			mx.Addrs = slices.DeleteFunc(h.Addrs, func(a netip.Addr) bool { return !usable(a) })

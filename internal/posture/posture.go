@@ -43,6 +43,7 @@ import (
 	"github.com/sealpost/sealpost/internal/fetch"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 )
 
@@ -182,7 +183,8 @@ func (s *Service) Refresh(ctx context.Context, domain string) (Posture, error) {
 	if left := e.failedUntil.Sub(now); left > 0 && left <= retryMX { // more where the clock was set back
 		return Posture{}, e.failed
 	}
-	flight := s.flights.DoChan(domain, func() (any, error) {
+	flight := s.flights.DoChan(domain, func() (_ any, err error) {
+		defer private.Recover(&err) // or it ends the node
 		// The look-up serves all who wait for it, so it does not end with one.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupLimit)
 		defer cancel()
@@ -221,8 +223,10 @@ func (s *Service) lookUp(ctx context.Context, domain string) (*Posture, error) {
 	}
 	next := *old
 	policyDone := make(chan struct{})
+	var defect error
 	go func() {
 		defer close(policyDone)
+		defer private.Recover(&defect)
 		if !now.Before(old.STS.CheckAt) {
 			next.STS = s.lookUpSTS(ctx, domain, old.STS, now)
 		}
@@ -231,7 +235,10 @@ func (s *Service) lookUp(ctx context.Context, domain string) (*Posture, error) {
 	if !old.freshMX(now) {
 		failed = s.lookUpMX(ctx, domain, &next, now)
 	}
-	<-policyDone
+	if <-policyDone; defect != nil {
+		s.log.Error("a policy made us fail", "domain", domain, "error", defect)
+		return nil, defect
+	}
 	// A policy that was found holds even when the mail hosts are not known.
 	p := s.keep(ctx, old, &next, now)
 	if failed != nil {

@@ -3,7 +3,17 @@ package private
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 )
+
+// Recover, deferred, makes an error of a panic, so that what a stranger sent
+// ends nothing but the work on it. Neither the error nor its stack holds
+// content.
+func Recover(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("a defect: %s\n%s", Panic(v), debug.Stack())
+	}
+}
 
 // Panic tells of a value that was panicked with: what the runtime says, which
 // holds types, indexes and lengths, and of anything else its type alone, since

@@ -20,3 +20,19 @@ func TestPanicHoldsNoContent(t *testing.T) {
 	var none []int
 	_ = none[len(none)]
 }
+
+func TestRecoverGivesAnError(t *testing.T) {
+	do := func(v any) (err error) {
+		defer Recover(&err)
+		if v != nil {
+			panic(v)
+		}
+		return nil
+	}
+	if err := do(nil); err != nil {
+		t.Errorf("without a panic: %v", err)
+	}
+	if err := do("secret"); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "TestRecoverGivesAnError") {
+		t.Errorf("%v is no error that tells where and nothing else", err)
+	}
+}

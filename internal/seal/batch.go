@@ -16,6 +16,7 @@ import (
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/openpgp"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 // keepSealed is up to which size a ciphertext is held in memory from one
@@ -232,7 +233,7 @@ func pull(ctx context.Context, size int64, write func(context.Context, io.Writer
 		defer unwatch()
 		buffered := bufio.NewWriterSize(w, pipeBuffer)
 		counted := &countingWriter{w: buffered}
-		err := write(ctx, counted)
+		err := guarded(ctx, counted, write)
 		if err == nil && counted.n != size {
 			err = errOther
 		}
@@ -242,6 +243,13 @@ func pull(ctx context.Context, size int64, write func(context.Context, io.Writer
 		_ = w.CloseWithError(cut(err))
 	}()
 	return p
+}
+
+// guarded lets a panic, which what is in the message may bring about, end this
+// one message: nobody else would catch it.
+func guarded(ctx context.Context, w io.Writer, write func(context.Context, io.Writer) error) (err error) {
+	defer private.Recover(&err)
+	return write(ctx, w)
 }
 
 // Close waits until the message is no longer read.

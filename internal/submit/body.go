@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/seal"
 )
 
@@ -38,10 +39,18 @@ func inspect(m *mail.Submitted, limit int64) *inspected {
 	r, w := io.Pipe()
 	b.look, b.found = w, make(chan bool, 1)
 	go func() {
-		b.found <- seal.Sealed(m.Header, r)
+		b.found <- sealed(m.Header, r)
 		_ = r.Close() // what is left to write goes nowhere
 	}()
 	return b
+}
+
+// sealed takes what makes us fail for what is not encrypted, which asks for
+// more protection and not for less.
+func sealed(h mail.Header, body io.Reader) (found bool) {
+	var defect error
+	defer private.Recover(&defect)
+	return seal.Sealed(h, body)
 }
 
 // encrypted reports whether the sender's own program has encrypted the

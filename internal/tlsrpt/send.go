@@ -19,6 +19,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fetch"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 	"github.com/sealpost/sealpost/internal/spool"
 )
@@ -152,8 +153,9 @@ func (r *Reporter) sendAll(ctx context.Context, jobs []job, now time.Time) error
 	for i, j := range jobs {
 		turns <- struct{}{}
 		group.Go(func() {
+			defer func() { <-turns }()
+			defer private.Recover(&errs[i])
 			errs[i] = r.attempt(ctx, j, now)
-			<-turns
 		})
 	}
 	group.Wait()

@@ -18,6 +18,7 @@ package verdict
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"net/netip"
@@ -29,6 +30,7 @@ import (
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/dmarc"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 )
 
@@ -101,18 +103,23 @@ type Verdict struct {
 }
 
 // Check judges a message. It reads Body to its end unless that fails, and the
-// error is only of reading it.
+// error is of reading it, or a defect of ours.
 func (j *Judge) Check(ctx context.Context, a Arrival) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
 	defer cancel()
 	names := lookups{j.Resolver, ctx}
 	v := Verdict{Author: author(a.Header)}
-	done := make(chan SPF, 1)
-	go func() { done <- checkSPF(names, a) }()
+	done := make(chan struct{})
+	var defect error
+	go func() {
+		defer close(done)
+		defer private.Recover(&defect)
+		v.SPF = checkSPF(names, a)
+	}()
 	var err error
 	v.DKIM, err = j.checkDKIM(names, a)
-	v.SPF = <-done
-	if err != nil {
+	<-done
+	if err = cmp.Or(err, defect); err != nil {
 		return v, err
 	}
 	v.DMARC = dmarc.Result{Word: dmarc.PermError, Disposition: dmarc.None}

@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
+	"github.com/sealpost/sealpost/internal/private"
 )
 
 const (
@@ -176,6 +177,7 @@ func (s *Service) checkAll(ctx context.Context, org id.ID, domains []string) err
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
+			defer private.Recover(&errs[i])
 			r, err := s.Check(ctx, org, domain)
 			if err == nil {
 				err = s.Keep(ctx, org, r)

@@ -193,7 +193,7 @@ func (c *Conn) Alive() bool {
 		return false
 	}
 	if c.raw.SetDeadline(time.Time{}) != nil || !errors.Is(c.heard(), os.ErrDeadlineExceeded) {
-		c.abort()
+		c.Abort()
 		return false
 	}
 	return true
@@ -217,7 +217,7 @@ func (c *Conn) heard() error {
 // Close says QUIT where that is possible and ends the connection.
 func (c *Conn) Close() error {
 	if c.broken || !c.secure {
-		c.abort()
+		c.Abort()
 		return nil
 	}
 	// The peer gets its chance to answer, and no more: all is said and done.
@@ -231,13 +231,14 @@ func (c *Conn) Close() error {
 	return c.conn.Close()
 }
 
-// abort ends the connection at once. It may be called from another goroutine.
-func (c *Conn) abort() { _ = c.raw.Close() }
+// Abort ends the connection at once, without a word. It may be called from
+// another goroutine.
+func (c *Conn) Abort() { _ = c.raw.Close() }
 
-// kill is abort by the goroutine that uses the connection.
+// kill is Abort by the goroutine that uses the connection.
 func (c *Conn) kill() {
 	c.broken = true
-	c.abort()
+	c.Abort()
 }
 
 // command puts a line into the buffer. An error stays in the writer and comes

@@ -74,10 +74,15 @@ func dialAddr(ctx context.Context, d Deps, t Target, addr netip.Addr, floor poli
 	if local, err := netip.ParseAddrPort(raw.LocalAddr().String()); err == nil {
 		c.ev.Local = local.Addr().Unmap().String()
 	}
-	stop := context.AfterFunc(ctx, c.abort)
+	stop := context.AfterFunc(ctx, c.Abort)
 	defer stop()
+	kept := false
+	defer func() {
+		if !kept { // also by a defect
+			c.Abort()
+		}
+	}()
 	if err := c.open(ctx, d); err != nil {
-		c.abort()
 		return nil, c.ev, c.withEvidence(err, floor)
 	}
 	if err := c.bind(t, floor); err != nil {
@@ -87,6 +92,7 @@ func dialAddr(ctx context.Context, d Deps, t Target, addr netip.Addr, floor poli
 	if !stop() {
 		return nil, c.ev, connError(ctx, StageEHLO, context.Cause(ctx))
 	}
+	kept = true
 	return c, c.ev, nil
 }
 

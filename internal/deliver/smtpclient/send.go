@@ -35,7 +35,7 @@ func (c *Conn) Send(ctx context.Context, a *seal.Artifact, left time.Duration) (
 		return sourceFailed(err, seven)
 	}
 	defer body.Close() // it was only read
-	stop := context.AfterFunc(ctx, c.abort)
+	stop := context.AfterFunc(ctx, c.Abort)
 	defer func() {
 		if !stop() {
 			c.broken = true
@@ -56,7 +56,7 @@ func (c *Conn) beforeDot(ctx context.Context, a *seal.Artifact, body io.Reader, 
 	ctx, cancel := context.WithTimeout(ctx, c.t.Whole+time.Duration(a.Size()/slowest)*time.Second)
 	defer cancel()
 	defer time.AfterFunc(left, cancel).Stop()
-	stop := context.AfterFunc(ctx, c.abort)
+	stop := context.AfterFunc(ctx, c.Abort)
 	reply, err := c.transact(ctx, a, body, seven)
 	if !stop() {
 		if c.broken = true; err == nil {

@@ -22,7 +22,7 @@ func (c *Conn) Verify(ctx context.Context, to mail.Address) (Reply, error) {
 		}
 		from += " SMTPUTF8"
 	}
-	stop := context.AfterFunc(ctx, c.abort)
+	stop := context.AfterFunc(ctx, c.Abort)
 	defer func() {
 		if !stop() {
 			c.broken = true

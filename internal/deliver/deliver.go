@@ -33,7 +33,8 @@
 //     or the age at which its sender is told. Notices are tried all the same.
 //   - Whatever this run owns is in its memory or given back: an item that is
 //     popped ends with an outcome or with GiveBack, and both are tried until
-//     the database takes them. What slips through all the same (a commit whose
+//     the database takes them; an outcome that it never takes is recorded
+//     without what the peer said. What slips through all the same (a commit whose
 //     answer was lost) is found by reconcile.
 //   - A run is buried before its work is taken over, in database time. A run
 //     that comes late finds its row gone, begins anew under another identity

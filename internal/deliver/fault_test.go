@@ -2,22 +2,27 @@ package deliver_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/bounce/classify"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/fake"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
+	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 )
@@ -138,6 +143,45 @@ func TestADrippingPeerEndsWithTheMessage(t *testing.T) {
 		}
 		if n := len(h.net.Messages("p@drips.example")); n != 0 {
 			t.Errorf("it arrived %d times", n)
+		}
+	})
+}
+
+// TestAnOutcomeThatCannotBeRecorded ends as a plain one, and only where the
+// database is there and says no.
+func TestAnOutcomeThatCannotBeRecorded(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB) {
+		var asked atomic.Int32
+		h := start(t, d, internet(t), func(deps *deliver.Deps) {
+			deps.PerDestination, deps.Log = 1, quiet
+			deps.Refused = func(_ *db.Tx, to mail.Address, _ id.ID, _ classify.Class, _ bool) error {
+				switch {
+				case to.Domain() == "never.example":
+					return errors.New("a value that no column takes")
+				case asked.Add(1) <= 8:
+					return fault.New(fault.Unavailable, "away", "The database is away.")
+				}
+				return nil
+			}
+		})
+		for _, tc := range []struct {
+			domain string
+			whole  bool
+		}{{"never.example", false}, {"away.example", true}} {
+			h.add(fake.Domain{Name: tc.domain, Host: &fake.Behavior{Rcpt: func(to string, _ int) string {
+				if strings.HasPrefix(to, "q") {
+					return ""
+				}
+				return "550 5.1.1 no such user"
+			}}})
+			i := h.accept(submit.Draft{}, "p@"+tc.domain).Deliveries[0].Delivery
+			h.until("it fails", func() bool { return h.delivery(i).State == spool.Failed })
+			got := h.delivery(i)
+			tried := h.attempts(i)
+			if got.Reason != spool.ReasonUserUnknown || len(tried) != 1 || tried[0].Code != 550 || tried[0].Reply.Empty() == tc.whole {
+				t.Errorf("%s: %q after %+v", tc.domain, got.Reason, tried)
+			}
+			h.delivered(h.accept(submit.Draft{}, "q@"+tc.domain).Deliveries[0].Delivery)
 		}
 	})
 }

@@ -115,5 +115,8 @@ func (w *worker) finishNotice(work spool.Work, n spool.Notice, o spool.Outcome) 
 	w.commit(work, func(tx *db.Tx) error {
 		_, err := spool.FinishNotice(tx, n, work.Run, o)
 		return err
+	}, func(tx *db.Tx) error {
+		_, err := spool.FinishNotice(tx, n, work.Run, plain(o))
+		return err
 	})
 }

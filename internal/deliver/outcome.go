@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/pickup"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/private"
@@ -266,7 +267,20 @@ func (w *worker) finish(work spool.Work, o spool.Outcome) {
 			return pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
 		}
 		return w.e.refused(tx, work, o)
+	}, func(tx *db.Tx) error {
+		_, err := spool.Finish(tx, work.Item, work.Run, nil, plain(o))
+		return err
 	})
+}
+
+// plain is an outcome without anything that a peer said or that others are
+// told of it. What was taken stays taken: to send it again would be worse.
+func plain(o spool.Outcome) spool.Outcome {
+	o.PassedOver = nil
+	if a := o.Attempt; a != nil {
+		o.Attempt = &spool.Attempt{Number: a.Number, Seal: a.Seal, Result: a.Result, Code: a.Code, Began: a.Began}
+	}
+	return o
 }
 
 // giveBack lets go of an item of which nothing was sent.
@@ -274,29 +288,53 @@ func (w *worker) giveBack(work spool.Work) {
 	w.commit(work, func(tx *db.Tx) error { return spool.GiveBack(tx, work.Item, work.Run) })
 }
 
-// commit keeps trying while the database is away: the mail may be with the
-// peer, and an outcome that is lost is a duplicate. A doubtful lease is no
-// reason to give up: what fn writes is fenced by the run that owns the item,
-// and nobody else settles it while that run's row is there. Only Stop ends it.
-func (w *worker) commit(work spool.Work, fn func(*db.Tx) error) {
+// commit records an outcome in the first form that can be recorded. What can
+// be in none stays as begun and is taken over, as unknown, when this run ends;
+// what was not begun is found by reconcile.
+func (w *worker) commit(work spool.Work, forms ...func(*db.Tx) error) {
 	w.wait()
 	settled := make(chan struct{})
 	w.settled = settled
 	go func() {
 		defer close(settled)
-		for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-			err := w.e.DB.Write(w.e.settle, work.Org, fn)
-			if err == nil {
+		for _, fn := range forms {
+			if w.e.record(work, fn) {
 				return
 			}
-			w.e.Log.Error("an outcome could not be recorded yet", "item", work.ID, "error", err)
-			select {
-			case <-w.e.settle.Done():
-				return // what is left as sending is taken over, as unknown
-			case <-time.After(pause):
-			}
 		}
+		w.e.Log.Error("an outcome can never be recorded; its attempt counts as unknown when this node stops", "item", work.ID)
 	}()
+}
+
+// recordTries is how often in a row an outcome may fail for another reason
+// than that the database is away. An error of another kind comes again.
+const recordTries = 6
+
+// record keeps trying while the database is away: the mail may be with the
+// peer, and an outcome that is lost is a duplicate. A doubtful lease is no
+// reason to give up: what fn writes is fenced by the run that owns the item,
+// and nobody else settles it while that run's row is there. Only Stop ends it.
+// It gives false where it can never be recorded like this.
+func (e *Engine) record(work spool.Work, fn func(*db.Tx) error) bool {
+	tries := 0
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := e.DB.Write(e.settle, work.Org, fn)
+		if err == nil {
+			return true
+		}
+		if tries++; fault.Is(err, fault.Unavailable) {
+			tries = 0
+		}
+		e.Log.Error("an outcome could not be recorded yet", "item", work.ID, "error", err)
+		if tries == recordTries {
+			return false
+		}
+		select {
+		case <-e.settle.Done():
+			return true // what is left as sending is taken over, as unknown
+		case <-time.After(pause):
+		}
+	}
 }
 
 // body opens the stored message as a stream.

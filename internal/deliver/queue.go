@@ -241,7 +241,7 @@ func (e *Engine) rouse(w *worker, q *queue) {
 }
 
 // tick sends workers to what had to wait until now, and forgets domains that
-// had no mail for long. The caller holds no lock.
+// had no mail for long, but not that a site is left alone. The caller holds no lock.
 func (e *Engine) tick() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -269,7 +269,7 @@ func (e *Engine) tick() {
 		}
 	}
 	for key, s := range e.sites {
-		if s.open == 0 && len(s.waiting) == 0 && now.Sub(s.used) > 2*keepIdle {
+		if s.open == 0 && len(s.waiting) == 0 && now.Sub(s.used) > 2*keepIdle && s.gov.Recovered(now) {
 			delete(e.sites, key)
 		}
 	}

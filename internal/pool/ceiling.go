@@ -81,23 +81,32 @@ type block struct {
 	day      int64
 	left     int64
 	idle     bool // unused since the last look
+	gone     bool // forgotten: nobody would give back what is taken into it
 	deniedAt time.Time
 	denied   *Full
 }
 
-func (s *Service) block(p *pool, site string) *block {
+// lockBlock gives the block of a pool and site, locked. One that was forgotten
+// while its lock was waited for is not taken.
+func (s *Service) lockBlock(p *pool, site string) *block {
 	key := blockKey{pool: p.Name}
 	if p.SiteShare > 0 {
 		key.site = site
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.blocks[key]
-	if b == nil {
-		b = &block{}
-		s.blocks[key] = b
+	for {
+		s.mu.Lock()
+		b := s.blocks[key]
+		if b == nil {
+			b = &block{}
+			s.blocks[key] = b
+		}
+		s.mu.Unlock()
+		b.mu.Lock()
+		if !b.gone {
+			return b
+		}
+		b.mu.Unlock()
 	}
-	return b
 }
 
 // allow takes one message's part of the ceiling.
@@ -107,8 +116,7 @@ func (s *Service) allow(ctx context.Context, p *pool, site string) error {
 	if _, limited := p.ceiling(day); !limited {
 		return nil
 	}
-	b := s.block(p, site)
-	b.mu.Lock()
+	b := s.lockBlock(p, site)
 	defer b.mu.Unlock()
 	if b.day != day { // what was left belongs to another day
 		b.day, b.left, b.denied = day, 0, nil
@@ -208,8 +216,7 @@ func (s *Service) unused(name, site string) {
 	if _, limited := p.ceiling(day); !limited {
 		return
 	}
-	b := s.block(p, site)
-	b.mu.Lock()
+	b := s.lockBlock(p, site)
 	defer b.mu.Unlock()
 	if b.day == day {
 		b.left++
@@ -253,5 +260,6 @@ func (s *Service) giveBackOne(ctx context.Context, key blockKey, b *block, all b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.blocks, key) // sites come and go
+	b.gone = true
 	return nil
 }

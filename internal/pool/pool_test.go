@@ -211,6 +211,54 @@ func TestUnusedAllowanceComesBack(t *testing.T) {
 	})
 }
 
+// TestNothingIsTakenIntoAForgottenBlock: blocks are given back all the time
+// while messages are allowed. In the end as much is taken of the day as was
+// sent.
+func TestNothingIsTakenIntoAForgottenBlock(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := service(t, d, clock.NewFake(noon), config.Pool{Name: "default", DailyCeiling: 1000})
+		over := make(chan struct{})
+		var back sync.WaitGroup
+		back.Go(func() {
+			for {
+				if err := s.giveBack(t.Context(), true); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-over:
+					return
+				default:
+				}
+			}
+		})
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 25 {
+					if err := s.allow(t.Context(), s.rest, "google"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		close(over)
+		back.Wait()
+		if err := s.giveBack(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		var granted int
+		if err := d.Read(t.Context(), db.System, func(tx *db.Tx) error {
+			return tx.Row("SELECT granted FROM pool_days WHERE pool = 'default' AND site = ''").Scan(&granted)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if granted != 100 {
+			t.Errorf("%d are taken of the day for 100 messages", granted)
+		}
+	})
+}
+
 func TestOverflowAndShares(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		s := service(t, d, clock.NewFake(noon),

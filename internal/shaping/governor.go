@@ -265,6 +265,15 @@ func (g *Governor) Suspended(now time.Time) (until time.Time, reason string) {
 	return g.until, g.reason
 }
 
+// Recovered reports whether the site is neither left alone nor slowed down, so
+// that nothing is lost with a Governor that was not used for long.
+func (g *Governor) Recovered(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now = g.tick(now)
+	return g.slow == 0 && !now.Before(g.until)
+}
+
 // State is a Governor as people see it.
 type State struct {
 	Site        string

@@ -156,10 +156,13 @@ func TestAggregatesRefused(t *testing.T) {
 func TestListsAreCutOff(t *testing.T) {
 	row := "<record><row><source_ip>192.0.2.1</source_ip><count>1</count></row>"
 	for name, in := range map[string]string{
-		"records": head + strings.Repeat("<record/>", 190_000) + "</feedback>",
-		"keys":    head + row + "<auth_results>" + strings.Repeat("<dkim/>", 500_000) + "</auth_results></record></feedback>",
-		"hosts":   head + row + "<auth_results>" + strings.Repeat("<spf/>", 500_000) + "</auth_results></record></feedback>",
-		"reasons": head + "<record><row><policy_evaluated>" + strings.Repeat("<reason/>", 500_000) + "</policy_evaluated></row></record></feedback>",
+		"records":              head + strings.Repeat("<record/>", 190_000) + "</feedback>",
+		"keys":                 head + row + "<auth_results>" + strings.Repeat("<dkim/>", 500_000) + "</auth_results></record></feedback>",
+		"hosts":                head + row + "<auth_results>" + strings.Repeat("<spf/>", 500_000) + "</auth_results></record></feedback>",
+		"attributes":           "<feedback " + strings.Repeat(`a="" `, 3_000_000) + "></feedback>",
+		"name spaces":          head + "<record " + strings.Repeat(`xmlns:a="b" `, 1_000_000) + "/></feedback>",
+		"attributes in UTF-16": utf16LE("<?xml version=\"1.0\" encoding=\"utf-16le\"?><feedback " + strings.Repeat(`a="" `, 1_000_000) + "></feedback>"),
+		"reasons":              head + "<record><row><policy_evaluated>" + strings.Repeat("<reason/>", 500_000) + "</policy_evaluated></row></record></feedback>",
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -177,6 +180,9 @@ func TestListsAreCutOff(t *testing.T) {
 		t.Errorf("as many records as are read: %v", err)
 	}
 }
+
+// utf16LE is a text of ASCII.
+func utf16LE(s string) string { return strings.Join(append(strings.Split(s, ""), ""), "\x00") }
 
 func nested(t *testing.T, times int) []byte {
 	b := []byte(head)

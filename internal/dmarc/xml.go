@@ -24,6 +24,10 @@ const (
 	maxRecords  = 5_000
 	maxDetails  = 20 * maxRecords // elements that repeat within records, together
 	maxElements = 8 << 20
+	// maxEquals bounds attributes before any is decoded: the decoder keeps all of
+	// one element, and each takes far more memory than its octets. None is without
+	// the sign.
+	maxEquals   = 40 * maxRecords
 	maxXMLDepth = 16
 	maxAuths    = 32      // of one record
 	maxReasons  = 8       // of one record
@@ -125,6 +129,9 @@ func parseAggregate(b []byte) (*Aggregate, error) {
 	// Some reporters copy octets out of mail that are not what they declare.
 	if m := otherCharset.FindSubmatch(in[:min(len(in), 256)]); m == nil || strings.EqualFold(string(m[1]), "utf-8") {
 		in = bytes.ToValidUTF8(in, []byte("\uFFFD"))
+	}
+	if bytes.Count(in, []byte("=")) > maxEquals {
+		return nil, xmlFault(errXMLBounds)
 	}
 	raw := xml.NewDecoder(bytes.NewReader(in))
 	raw.CharsetReader = charset.NewReaderLabel

@@ -4,7 +4,8 @@
 // Invariants:
 //   - What comes out is bounded in octets together, in pieces and in nesting,
 //     whatever is put in: one that would unpack to more is refused before more
-//     is unpacked.
+//     is unpacked. So is what is unpacked on the way: files within files that
+//     hold nothing in the end cost no more.
 //   - What a piece is, its octets tell; what a mail calls it, is only kept.
 package parcel
 
@@ -24,7 +25,9 @@ const (
 	MaxPacked = 24 << 20 // octets that are read
 	MaxOpen   = 16 << 20 // octets that come out, of all pieces together
 	maxPieces = 64
+	maxOpened = 4 * maxPieces // pieces and what they were packed in
 	maxDepth  = 10
+	maxOnWay  = 2 * MaxOpen // octets of pieces and of what they were packed in, that were unpacked
 )
 
 // Piece is something that was in the parcel.
@@ -62,7 +65,7 @@ func Open(r io.Reader) ([]Piece, error) {
 	if len(raw) > MaxPacked {
 		return nil, tooLarge()
 	}
-	o := &opener{left: MaxOpen}
+	o := &opener{left: MaxOpen, onWay: maxOnWay}
 	if err := o.open("", raw, 0); err != nil {
 		return nil, err
 	}
@@ -71,13 +74,16 @@ func Open(r io.Reader) ([]Piece, error) {
 
 type opener struct {
 	pieces []Piece
-	left   int64
+	left   int64 // octets of pieces
+	onWay  int64 // octets that may still be unpacked
+	opened int
 }
 
 func (o *opener) open(media string, b []byte, depth int) error {
 	p := Piece{Media: media, Body: b}
+	o.opened++
 	switch {
-	case depth > maxDepth || len(o.pieces) == maxPieces:
+	case depth > maxDepth || len(o.pieces) == maxPieces || o.opened > maxOpened:
 		return damaged("parcel")
 	case bytes.HasPrefix(b, []byte("\x1f\x8b")):
 		return o.gunzip(media, b, depth)
@@ -99,10 +105,12 @@ func (o *opener) keep(p Piece) error {
 
 // inflate reads what is left to read of a compressed stream.
 func (o *opener) inflate(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, o.left+1))
-	if int64(len(b)) > o.left {
+	most := min(o.left, o.onWay)
+	b, err := io.ReadAll(io.LimitReader(r, most+1))
+	if int64(len(b)) > most {
 		return nil, tooLarge()
 	}
+	o.onWay -= int64(len(b))
 	return b, err
 }
 
@@ -124,6 +132,10 @@ func (o *opener) gunzip(media string, b []byte, depth int) error {
 }
 
 func (o *opener) unzip(media string, b []byte, depth int) error {
+	// The library would read a directory of any length before it is looked at.
+	if bytes.Count(b, []byte("PK\x01\x02")) > maxOpened {
+		return damaged("zip file")
+	}
 	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
 	if err != nil || len(z.File) > maxPieces {
 		return damaged("zip file").Because(err)

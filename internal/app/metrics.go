@@ -15,7 +15,6 @@ import (
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/retain"
 	"github.com/sealpost/sealpost/internal/spool"
-	"github.com/sealpost/sealpost/internal/suppress"
 )
 
 // metrics are figures without names: no address, and no domain of a recipient
@@ -25,7 +24,7 @@ func (s *Server) metrics() *prometheus.Registry {
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), poolFigures{s.Pools}, arrivals{s.inbound})
 	r.MustRegister(journalFailed{s}, reportFigures{s})
 	r.MustRegister(domains{s}, validity{s})
-	r.MustRegister(records{s}, nodeFigures{s}, s.accepts.took, s.accepts.drafts)
+	r.MustRegister(records{s}, &tallies{s: s}, nodeFigures{s}, s.accepts.took, s.accepts.drafts)
 	if s.figures != nil {
 		r.MustRegister(s.figures)
 	}
@@ -74,33 +73,25 @@ var (
 type records struct{ s *Server }
 
 func (records) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{endingDesc, depthDesc, oldestDesc, suppressedDesc, dkimDesc, unplacedDesc, unsignedDesc, purgedDesc} {
+	for _, d := range []*prometheus.Desc{endingDesc, oldestDesc, dkimDesc, unplacedDesc, unsignedDesc, purgedDesc} {
 		ch <- d
 	}
 }
 
 // recorded is what one look at the database found.
 type recorded struct {
-	piles      []spool.Pile
-	due        time.Time
-	ending     identity.Ending
-	suppressed map[suppress.Reason]int
-	dkim       map[dkim.State]int
-	ledger     ledger.Standing
-	purged     time.Time
+	due    time.Time
+	ending identity.Ending
+	dkim   map[dkim.State]int
+	ledger ledger.Standing
+	purged time.Time
 }
 
 func (r *recorded) read(tx *db.Tx, now time.Time) (err error) {
-	if r.piles, err = spool.Piles(tx); err != nil {
-		return err
-	}
 	if r.due, err = spool.OldestDue(tx, now); err != nil {
 		return err
 	}
 	if r.ending, err = identity.CountEnding(tx, now); err != nil {
-		return err
-	}
-	if r.suppressed, err = suppress.Count(tx, now); err != nil {
 		return err
 	}
 	if r.dkim, err = dkim.Count(tx); err != nil {
@@ -125,25 +116,10 @@ func (d records) Collect(ch chan<- prometheus.Metric) {
 	tell := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	piles := map[spool.State]map[spool.Stream]int{}
-	for _, state := range []spool.State{spool.Held, spool.Scheduled, spool.Ready, spool.Sending, spool.Deferred} {
-		piles[state] = map[spool.Stream]int{spool.Transactional: 0, spool.Bulk: 0}
-	}
-	for _, p := range r.piles {
-		piles[p.State][p.Stream] = p.Count
-	}
-	for state, streams := range piles {
-		for stream, n := range streams {
-			tell(depthDesc, float64(n), string(state), string(stream))
-		}
-	}
 	tell(oldestDesc, age(now, r.due))
 	tell(endingDesc, float64(r.ending.Ended), "0")
 	for days, n := range r.ending.Within {
 		tell(endingDesc, float64(n), strconv.Itoa(days))
-	}
-	for reason, n := range r.suppressed {
-		tell(suppressedDesc, float64(n), string(reason))
 	}
 	for state, n := range r.dkim {
 		tell(dkimDesc, float64(n), string(state))

@@ -15,19 +15,29 @@ type Pile struct {
 	Count  int
 }
 
-// Piles counts unsettled deliveries by state and stream, across organizations.
-func Piles(tx *db.Tx) ([]Pile, error) {
-	return db.All(tx, func(row db.Row) (p Pile, err error) {
-		var state string
-		var bulk int
-		err = row.Scan(&state, &bulk, &p.Count)
-		p.State, p.Stream = State(state), Transactional
-		if bulk == 1 {
+// Piles counts unsettled deliveries by state and stream, across organizations,
+// those of which there are none too. It looks at every one.
+func Piles(tx *db.Tx) (piles []Pile, err error) {
+	count := map[Pile]int{}
+	if _, err := db.All(tx, func(row db.Row) (struct{}, error) {
+		var p Pile
+		var n, bulk int
+		err := row.Scan(&p.State, &bulk, &n)
+		if p.Stream = Transactional; bulk == 1 {
 			p.Stream = Bulk
 		}
-		return p, err
+		count[p] = n
+		return struct{}{}, err
 	}, `SELECT state, bulk, count(*) FROM (SELECT state, CASE WHEN lane >= ? THEN 1 ELSE 0 END AS bulk FROM spool_unsettled) AS piles
-		GROUP BY state, bulk`, int64(LaneOf(Bulk, 0)))
+		GROUP BY state, bulk`, int64(LaneOf(Bulk, 0))); err != nil {
+		return nil, err
+	}
+	for _, state := range []State{Held, Scheduled, Ready, Sending, Deferred} {
+		for _, stream := range []Stream{Transactional, Bulk} {
+			piles = append(piles, Pile{state, stream, count[Pile{State: state, Stream: stream}]})
+		}
+	}
+	return piles, nil
 }
 
 // OldestDue tells since when the delivery waits that waits longest for its

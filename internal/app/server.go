@@ -205,6 +205,7 @@ func (s *Server) wireDoor() {
 		Config: submit.Config{
 			Hostname: cfg.Hostname, MaxSize: int64(cfg.Limits.MessageSize), MaxRecipients: cfg.Limits.Recipients,
 			MessagesPerMinute: cfg.Limits.MessagesPerMinute, ExpireAfter: cfg.Delivery.ExpireAfter, IdempotencyTTL: cfg.IdempotencyTTL,
+			TenantFields: cfg.Relay.TenantFields(),
 		},
 		DB: s.DB, Custody: s.Custody, Blob: s.Blob, Accounts: s.Accounts, Clock: s.Clock, Log: s.Log,
 		Tracer: s.tracer, Posture: s.cachedPosture, Keys: s.Keyring.Known,

@@ -20,9 +20,19 @@ type Relay struct {
 type RelaySource struct {
 	Networks         []netip.Prefix `toml:"networks" example:"10.20.0.0/16,2001:db8:20::/48" doc:"Networks whose hosts may relay."`
 	CertificateNames []string       `toml:"certificate_names" example:"mail.protection.outlook.com" doc:"Names, of which the client's certificate must be valid for one. Beside networks both are asked for."`
-	TenantHeader     string         `toml:"tenant_header" example:"X-Sealpost-Tenant" doc:"Header field that proves whose mail it is, where others send from the same networks or under the same certificate. Required for those of Microsoft and Google. The field is taken out. See docs/mail-suites.md."`
+	TenantHeader     string         `toml:"tenant_header" example:"X-Sealpost-Tenant" doc:"Header field that proves whose mail it is, where others send from the same networks or under the same certificate. Required for those of Microsoft and Google. The field is taken out of all mail. See docs/mail-suites.md."`
 	TenantValue      private.String `toml:"tenant_value" example:"a-long-random-text" doc:"What the field must say: a secret of 16 characters or more. When not given, it must name a verified domain of the organization, which is only good for a field that nobody but the provider can write."`
 	Org              string         `toml:"org" example:"clinic" doc:"Short name of the organization the mail belongs to."`
+}
+
+// TenantFields are the header fields that prove whose mail it is.
+func (r Relay) TenantFields() (all []string) {
+	for _, s := range r.Source {
+		if s.TenantHeader != "" {
+			all = append(all, s.TenantHeader)
+		}
+	}
+	return all
 }
 
 // Inbound is the section of that name.
@@ -125,8 +135,8 @@ func (l *loader) checkTenant(key string, s RelaySource) {
 		if who := s.others(); who != "" {
 			l.at(key, ".tenant_header", "is required, because everybody who uses "+who+" comes from there and under that name")
 		}
-	case len(s.TenantHeader) > tenantFieldMax || !slugForm.MatchString(strings.ToLower(s.TenantHeader)):
-		l.at(key, ".tenant_header", "must be the name of a header field such as X-Sealpost-Tenant")
+	case len(s.TenantHeader) > tenantFieldMax || !slugForm.MatchString(strings.ToLower(s.TenantHeader)) || !strings.HasPrefix(strings.ToUpper(s.TenantHeader), "X-"):
+		l.at(key, ".tenant_header", "must be the name of a header field that begins with X-, such as X-Sealpost-Tenant")
 	case value != "" && len(value) < tenantValueMin:
 		l.at(key, ".tenant_value", fmt.Sprintf("must have at least %d characters: who guesses it can send in the organization's name", tenantValueMin))
 	}

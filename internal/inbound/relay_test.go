@@ -70,6 +70,7 @@ func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite 
 	}
 	names := &inbound.Names{DB: d, Custody: s.Custody, Clock: s.clock, Routes: s.routes}
 	s.door = s.Door(func(deps *submit.Deps) {
+		deps.TenantFields = []string{"X-Suite-Proof"}
 		deps.Sent = func(ctx context.Context, org id.ID, from []mail.Mailbox) {
 			if err := names.Saw(ctx, org, from); err != nil {
 				t.Error(err)
@@ -145,7 +146,7 @@ func mailFrom(from string) string { return "From: " + from + "\nSubject: hello\n
 func TestMailForMembersGoesOnAsItCame(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		s := newSuite(t, d, nil)
-		forged := "Authentication-Results: " + ourHost + "; dmarc=pass\nX-Sealpost-Warning: none\nX-Sealpost-Priority: 0\n"
+		forged := "Authentication-Results: " + ourHost + "; dmarc=pass\nX-Sealpost-Warning: none\nX-Sealpost-Priority: 0\nx-suite-proof: a-secret\n"
 		kept := "Received: from a.example by b.example; Wed, 4 Mar 2026 05:06:07 +0000\nDKIM-Signature: v=1; x\nfrom:Bob   <bob@good.example>\nSubject: =?utf-8?q?hi?=\nBcc: x@good.example\n\nbody\n..\n"
 		got := s.arrived("bounce@good.example", forged+kept)
 		head, rest, _ := strings.Cut(got, "Received: from a.example")
@@ -157,7 +158,7 @@ func TestMailForMembersGoesOnAsItCame(t *testing.T) {
 				t.Errorf("%q is missing in\n%s", want, head)
 			}
 		}
-		if strings.Contains(got, "X-Sealpost") || strings.Count(got, "Authentication-Results") != 1 {
+		if strings.Contains(got, "X-Sealpost") || strings.Contains(got, "a-secret") || strings.Count(got, "Authentication-Results") != 1 {
 			t.Errorf("what speaks in our name stands:\n%s", got)
 		}
 		s.records(t)

@@ -51,6 +51,19 @@ func TestTheLaneOfAMessage(t *testing.T) {
 	}
 }
 
+// A secret that a mail suite puts into all its mail leaves by no door.
+func TestProofsOfTenantsGoNowhere(t *testing.T) {
+	h := open(t, dbtest.SQLite(t))
+	h.door.TenantFields = []string{"X-Other", "X-Suite-Proof"}
+	r, err := h.door.Accept(context.Background(), h.draft("x-suite-proof: a-secret\r\nX-Suite-Proof: a-secret\r\nX-Suite: kept\r\n"+plain, "x@y.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, _, _ := h.stored(r.Message); strings.Contains(string(m.Header), "a-secret") || !strings.Contains(string(m.Header), "X-Suite: kept") {
+		t.Errorf("the header is %s", m.Header)
+	}
+}
+
 func TestALaneThatIsNoneIsRefused(t *testing.T) {
 	h := open(t, dbtest.SQLite(t))
 	for fields, want := range map[string]string{

@@ -88,6 +88,7 @@ func (d *Door) take(in Incoming, org *orgFacts) (_ *prepared, fact any, err erro
 	if err != nil {
 		return nil, nil, err
 	}
+	j.Header = d.withoutProofs(j.Header)
 	if err := j.Header.Prepend("Received", mail.Received(mail.Trace{EHLO: in.EHLO, Peer: in.Peer, By: d.Hostname,
 		Protocol: in.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
 		return nil, nil, err

@@ -97,6 +97,7 @@ type Config struct {
 	MessagesPerMinute int // of an organization that has no limit of its own; 0 for none
 	ExpireAfter       time.Duration
 	IdempotencyTTL    time.Duration
+	TenantFields      []string // the header fields of all tenants, which nothing that goes on has
 }
 
 // Deps are what the front door needs.
@@ -271,8 +272,8 @@ func (d *Door) open(ctx context.Context, draft Draft, org *orgFacts) (*mail.Subm
 	if err := d.loops(ctx, draft, m); err != nil {
 		return nil, err
 	}
-	if err := org.proved(draft.Tenant, &m.Header); err != nil {
-		return nil, err
+	if draft.Tenant != nil && !org.proves(*draft.Tenant, m.Header) {
+		return nil, notTenant
 	}
 	if len(m.From) == 0 {
 		return nil, fault.New(fault.Invalid, "bad_from", "The message's From field is missing or cannot be read.").At("/from")
@@ -375,7 +376,7 @@ func (d *Door) fill(ctx context.Context, p *prepared, m spool.Message, draft Dra
 	if m.Purpose == policy.Marketing {
 		m.Lane = spool.LaneOf(spool.Bulk, m.Lane.Priority())
 	}
-	opened.Header = WithoutOwn(opened.Header)
+	opened.Header = d.withoutProofs(WithoutOwn(opened.Header))
 	m.Header = opened.Header.Bytes()
 	m.Size = int64(len(m.Header)) + body.size
 	m.Envelope = spool.Envelope{Sender: draft.Sender, RequireTLS: draft.RequireTLS, EightBit: body.eightBit, UTF8: mail.NeedsSMTPUTF8(opened.Header)}

@@ -134,18 +134,22 @@ func (n *session) ready() bool {
 // accept hands a message to the front door, or to the inbound one, and gives
 // the words of success.
 func (n *session) accept(body io.Reader) (done string, err error) {
-	tx := n.tx
+	tx, message := n.tx, io.Reader(mail.NewStrictReader(body))
 	if len(tx.tickets) > 0 {
-		return "Taken.", n.acceptInbound(mail.NewStrictReader(body))
+		return "Taken.", n.acceptInbound(message)
 	}
-	source := spool.FromSMTP
+	draft := submit.Draft{Principal: tx.principal, Source: spool.FromSMTP, Sender: tx.sender, Recipients: tx.rcpts, RequireTLS: tx.requireTLS,
+		Protocol: n.protocol(), EHLO: n.hello}
 	if n.role == Relay {
-		source = spool.FromRelay
+		var src Source
+		if src, message, err = n.whose(message); err != nil {
+			return "", err
+		}
+		n.principal = src.principal()
+		draft.Principal, draft.Source, draft.Tenant = n.principal, spool.FromRelay, src.Tenant
 	}
-	receipt, err := n.s.Door.Accept(n.s.ctx, submit.Draft{
-		Principal: tx.principal, Source: source, Sender: tx.sender, Recipients: tx.rcpts, RequireTLS: tx.requireTLS, Tenant: tx.tenant,
-		Message: mail.NewStrictReader(body), Protocol: n.protocol(), EHLO: n.hello,
-	})
+	draft.Message = message
+	receipt, err := n.s.Door.Accept(n.s.ctx, draft)
 	return "Accepted as " + receipt.Message.Text(id.Message), err
 }
 

@@ -20,7 +20,6 @@ import (
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/private"
-	"github.com/sealpost/sealpost/internal/submit"
 )
 
 // maxErrors is how many commands of a session may fail before it ends.
@@ -62,7 +61,7 @@ type transaction struct {
 	utf8       bool
 	requireTLS bool
 	rcpts      []mail.Address
-	tenant     *submit.Tenant   // what the message must prove besides its sender
+	sources    []Source         // of the peer, that may hand in mail of this sender
 	outside    bool             // of a shared source, and for members
 	tickets    []inbound.Ticket // in place of rcpts, for what comes in from outside
 }

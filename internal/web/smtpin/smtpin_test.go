@@ -66,7 +66,9 @@ func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 	_, reader := w.NewKey(w.Org.ID, auth.Read)
 	w.credentials(key, reader)
 	log := slog.New(slog.NewTextHandler(w.log, nil))
-	w.door = w.Door(func(deps *submit.Deps) { deps.Hostname, deps.MaxSize, deps.Log = host, 200_000, log })
+	w.door = w.Door(func(deps *submit.Deps) {
+		deps.Hostname, deps.MaxSize, deps.Log, deps.TenantFields = host, 200_000, log, []string{"X-Tenant"}
+	})
 	w.certificate()
 	w.incoming = inboundtest.Door(t, w.House, w.Org.ID, "clinic.example", func(deps *inbound.Deps) { deps.Log, deps.Hostname = log, host })
 	deps := Deps{

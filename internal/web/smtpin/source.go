@@ -1,8 +1,11 @@
 package smtpin
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -84,19 +87,51 @@ func (n *session) recognize() {
 	}
 }
 
+func (src Source) principal() auth.Principal {
+	return auth.Principal{Org: src.Org, Scopes: []auth.Scope{auth.Send}}
+}
+
+func (src Source) shared() bool { return src.Tenant != nil }
+
+// whose reads the header and finds out of which source a message is, where it
+// may be of several: the sender is null, or a secret is being replaced. What
+// proves nothing is of the one that asks for no proof, if there is one.
+func (n *session) whose(message io.Reader) (Source, io.Reader, error) {
+	all := n.tx.sources
+	if len(all) == 1 {
+		return all[0], message, nil
+	}
+	br := bufio.NewReader(message)
+	h, err := mail.ParseHeader(br)
+	if err != nil {
+		return Source{}, nil, err
+	}
+	i := slices.IndexFunc(all, func(src Source) bool {
+		return src.shared() && n.s.Door.Proves(n.s.ctx, src.principal(), *src.Tenant, h)
+	})
+	if i < 0 {
+		i = slices.IndexFunc(all, func(src Source) bool { return !src.shared() })
+	}
+	return all[max(i, 0)], io.MultiReader(bytes.NewReader(h.Bytes()), br), nil
+}
+
 // mayRelay reports whether one of the peer's sources may hand in mail of this
 // sender. From a shared source also comes what other customers of the same
 // suite send to members: that is mail from outside.
 func (n *session) mayRelay(tx *transaction) bool {
 	refusal := error(fault.New(fault.Denied, "no_relay", "Your network may not relay here."))
 	for _, src := range n.sources {
-		p := auth.Principal{Org: src.Org, Scopes: []auth.Scope{auth.Send}}
-		if refusal = n.s.Door.CheckSender(n.s.ctx, p, tx.sender); refusal == nil {
-			tx.principal, tx.tenant, n.principal = p, src.Tenant, p
-			return true
+		if err := n.s.Door.CheckSender(n.s.ctx, src.principal(), tx.sender); err != nil {
+			refusal = err
+			continue
 		}
+		tx.sources = append(tx.sources, src)
 	}
-	if n.s.Inbound != nil && slices.ContainsFunc(n.sources, func(src Source) bool { return src.Tenant != nil }) {
+	if len(tx.sources) > 0 {
+		n.principal = tx.sources[0].principal()
+		return true
+	}
+	if n.s.Inbound != nil && slices.ContainsFunc(n.sources, Source.shared) {
 		tx.outside = true
 		return n.unhurried()
 	}
@@ -108,7 +143,7 @@ func (n *session) mayRelay(tx *transaction) bool {
 // nobody's domain, is a member or a return path: then a shared source brings it
 // for another customer.
 func (n *session) forMember(to mail.Address) bool {
-	if n.tx.tenant == nil || !n.tx.sender.IsZero() {
+	if !n.tx.sender.IsZero() || !slices.ContainsFunc(n.tx.sources, Source.shared) {
 		return false
 	}
 	_, err := n.s.Inbound.Recipient(n.s.ctx, to)

@@ -47,9 +47,13 @@ func (a authority) issue(name string, ends time.Duration, use x509.ExtKeyUsage) 
 
 // suiteWorld is one with a mail suite that many organizations use, known by its
 // certificate, and members who have their mailboxes there.
-func suiteWorld(t *testing.T, ca authority, tenant *submit.Tenant) *world {
+func suiteWorld(t *testing.T, ca authority, tenants ...*submit.Tenant) *world {
 	return newWorld(t, dbtest.SQLite(t), func(d *Deps) {
-		d.Sources = []Source{{Names: []string{"suite.example"}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: d.Sources[0].Org, Tenant: tenant}}
+		one := Source{Names: []string{"suite.example"}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: d.Sources[0].Org}
+		d.Sources = nil
+		for _, one.Tenant = range tenants {
+			d.Sources = append(d.Sources, one)
+		}
 		d.SourceRoots = x509.NewCertPool()
 		d.SourceRoots.AddCert(ca.cert)
 		org := d.Sources[0].Org
@@ -93,7 +97,10 @@ func (w *world) hand(t *testing.T, from string, cert *tls.Certificate, sender, r
 			return got
 		}
 	}
-	p.send(header + "From: ada@clinic.example\r\nSubject: hello\r\n\r\nbody\r\n.\r\n")
+	if !strings.Contains(header, "From: ") {
+		header += "From: ada@clinic.example\r\n"
+	}
+	p.send(header + "Subject: hello\r\n\r\nbody\r\n.\r\n")
 	return p.reply()[0]
 }
 
@@ -168,6 +175,35 @@ func TestASharedSourceMustProveTheTenant(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Organizations of one installation that use the same suite come from the same
+// source. What has no sender, such as an absence note, is of the one it proves.
+func TestWhatHasNoSenderIsOfTheTenantItProves(t *testing.T) {
+	ca := newAuthority()
+	cert := ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth)
+	tenant := func(value string) *submit.Tenant {
+		return &submit.Tenant{Field: "X-Tenant", Value: private.NewString(value)}
+	}
+	w := suiteWorld(t, ca, tenant("the-secret-of-old"), tenant("the-secret-of-now"), tenant("another-organization"))
+	other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
+	w.server.Sources[2].Org = other.ID
+	for name, c := range map[string]struct{ sender, value, from, want string }{
+		"the first":               {"", "the-secret-of-old", "ada@clinic.example", "250 2.0.0 Accepted"},
+		"the last":                {"", "another-organization", "bob@other.example", "250 2.0.0 Accepted"},
+		"one for the other":       {"", "another-organization", "ada@clinic.example", "550 5.7.1"},
+		"nobody's":                {"", "nobody", "bob@other.example", "550 5.7.1"},
+		"a secret being replaced": {"ada@clinic.example", "the-secret-of-now", "ada@clinic.example", "250 2.0.0 Accepted"},
+		"with the other's sender": {"bob@other.example", "the-secret-of-now", "bob@other.example", "550 5.7.1"},
+	} {
+		header := "X-Tenant: " + c.value + "\r\nFrom: " + c.from + "\r\n"
+		if got := w.hand(t, "relay", cert, c.sender, "p@example.org", header); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if n := len(w.Stored()); n != 2 {
+		t.Errorf("%d messages are of the first organization", n)
 	}
 }
 

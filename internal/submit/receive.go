@@ -51,7 +51,10 @@ func (d *Door) Receive(ctx context.Context, in Incoming) error {
 	if org.destroyed {
 		return fault.New(fault.NotFound, "no_mailbox", "There is no such mailbox here.")
 	}
-	if received := len(in.Header.Values("Received")); received >= maxReceived || mail.Passes(in.Header, d.Hostname) >= maxPasses {
+	if len(in.Header.Values("Received")) >= maxReceived {
+		return errHops
+	}
+	if mail.Passes(in.Header, d.Hostname) >= maxPasses {
 		return errLoop
 	}
 	p, fact, err := d.take(in, org)
@@ -129,12 +132,18 @@ const maxPasses = 3
 
 var errLoop = fault.New(fault.Refused, "loop", "The message has come by here before: it runs in a loop. Check where mail for the recipient's domain is routed.")
 
+// errHops does not say that it came by here: nothing shows that.
+var errHops = fault.New(fault.Refused, "loop", "The message has passed too many mail servers (50 or more Received fields), as one does that runs in a loop. Check where mail for the recipient's domain is routed.")
+
 // loops refuses what comes back. What a mail suite hands in for a domain that
 // is routed to the suite, and that has been here already, would go back to it
 // at once.
 func (d *Door) loops(ctx context.Context, draft Draft, m *mail.Submitted) error {
 	passes := mail.Passes(m.Header, d.Hostname)
-	if m.Received >= maxReceived || passes >= maxPasses {
+	if m.Received >= maxReceived {
+		return errHops
+	}
+	if passes >= maxPasses {
 		return errLoop
 	}
 	if passes == 0 || draft.Source != spool.FromRelay || d.Routed == nil {

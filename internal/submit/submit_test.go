@@ -174,6 +174,9 @@ func TestRefusalsStoreNothing(t *testing.T) {
 			if f := fault.From(err); f.Reason != c.reason {
 				t.Errorf("want %s, got %s (%v)", c.reason, f.Reason, err)
 			}
+			if c.reason == "loop" && strings.Contains(err.Error(), "come by here") {
+				t.Errorf("nothing shows that it came by here: %v", err)
+			}
 			h.nothingStored(c.reason)
 		}
 	})

@@ -438,11 +438,13 @@ var providers = map[Class][]string{
 }
 
 func TestProviders(t *testing.T) {
-	for class, lines := range providers {
-		for _, line := range lines {
-			code, _ := strconv.Atoi(line[:3])
-			if got, _ := Reply(code, "", line); got != class {
-				t.Errorf("%s, not %s: %s", got, class, line)
+	for _, replies := range []map[Class][]string{providers, others} {
+		for class, lines := range replies {
+			for _, line := range lines {
+				code, _ := strconv.Atoi(line[:3])
+				if got, _ := Reply(code, "", line); got != class {
+					t.Errorf("%s, not %s: %s", got, class, line)
+				}
 			}
 		}
 	}

@@ -37,6 +37,10 @@ func (m *material) telling() *telling {
 	if len(t.names) > 0 {
 		return t
 	}
+	if m.listProgram() {
+		m.first(t) // the list; how to join it comes below
+		return t
+	}
 	foreign := func(a string) bool { return !m.own(a) }
 	// Last, somebody who wrote to his own address.
 	any := func(a string) bool { return !m.wrote(a) }
@@ -78,6 +82,11 @@ func (m *material) fallback(t *telling) {
 			return
 		}
 	}
+	m.first(t)
+}
+
+// first takes the first address of the text that is of none of the parties.
+func (m *material) first(t *telling) {
 	for i, line := range t.lines {
 		for _, a := range addressesIn(line) {
 			if !m.own(a) {

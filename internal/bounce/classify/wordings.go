@@ -7,9 +7,8 @@ const (
 	storage = "mailbox/mail box/inbox/account/user/recipient/mail folder/mailfolder/folder/maildir/message store/storage/mail store/disk/space/quota/partition/file system/filesystem"
 	message = "message/email /emails /e mail /mail /mails /content/data /body"
 	file    = "attachment/attached/file /file name/filename/file type/extension/archive/zip/executable"
-	missing = "unknown/unknow /not known/unk /not found/notfound/wasnt found/not be found/isnt found/couldnt be found/does not exist/doesnt exist/dont exist/do not exist/did not exist/not exist/no longer exist/nonexist/non exist/not valid/isnt valid/invalid/not recognized/not recognised/not listed/not in our/not registered/no longer/never existed/not local/not available/unavailable/isnt available/not a valid/not a known/not a local/absent/removed/deleted/obsolete/incorrect/misspelled/undeliverable/does not have a/doesnt have a/not customer/has left/left the/is not a"
+	missing = "unknown/unknow /not known/unk /not found/notfound/wasnt found/not be found/isnt found/couldnt be found/does not exist/doesnt exist/dont exist/do not exist/did not exist/not exist/no longer exist/nonexist/non exist/not valid/isnt valid/invalid/not recognized/not recognised/not listed/not in our/not registered/no longer/never existed/not local/not available/unavailable/isnt available/not a valid/not a known/not a local/absent/removed/deleted/obsolete/incorrect/misspelled/undeliverable/does not have a/doesnt have a/wrong/mistyped/not in the list/does not work/doesnt work/not on this server/not on this system/no entry/not customer/has left/left the/is not a"
 	closed  = "disabled/suspended/suspension/locked/inactive/deactivated/not active/isnt active/expired/closed/terminated/cancel/discontinued/frozen/blocked/archived/hangup/inactivity/on hold/not allowed to receive"
-	sender  = "sender/mail from/from address/from domain/envelope from/originator/return path/reverse path"
 	refused = "reject/refuse/denied/deny/block/not allowed/not permitted/not accept/disallowed/unauthorized/not authorized/prohibited/forbidden/banned/restricted/filtered"
 )
 
@@ -22,11 +21,11 @@ var wordings = []wording{
 	{meaning{Policy, false}, []string{
 		"groups+google+com", // no permission to post, in any language
 		"permission…post", "only…members/subscribers…post", "members/subscribers+only", "send mail as",
-		"list of…approved/allowed+senders", "not…approved/allowed/safe+sender", "moderated/moderator/awaiting moderation",
+		"list of…approved/allowed+senders", "not…approved/allowed/safe+sender", "moderated/moderator/awaiting moderation", "not+member/a member",
 	}},
 	{meaning{Spam, false}, []string{
 		"due to/considered/classified as/identified as/detected as/flagged as/marked as/rejected as/recognized as/appears to be/judged to be/suspicion of/suspected/likely/looks like/probability/as…spam/unsolicited/junk",
-		"spam+detected/rejected/discarded/content/message not/mail/classification/score/message rejected", "by+spam/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
+		"spam+filter/engine/points/score/detected/rejected/discarded/content/message not/mail/classification/score/message rejected", "by+spam/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
 	}},
 	// Gmail limits the rate of what it cannot authenticate.
 	{meaning{Policy, false}, []string{"spf/dkim/dmarc…didnt pass/did not pass/not pass/fail"}},
@@ -35,7 +34,7 @@ var wordings = []wording{
 		"rfc/rfc5322/rfc2822/rfc822…compliant/conform/violat", "not+rfc", "rfc5322/rfc2822", "rfc+5322/2822/822",
 		"missing/duplicate/multiple/invalid/malformed/bad…header", "header…missing/invalid/malformed/syntax/error/fail/not allowed",
 		"multiple+addresses/from", "bare/lone+lf /cr /linefeed/line feed/newline", "valid/missing+message id/from header/date",
-		"line/lines+too long/limit/length", "line+is+too long", "maximum line length", "lines+longer",
+		"line/lines+too long/limit/length", "line+is+too long", "maximum line length", "line…characters/octets/bytes", "too many+from/header", "lines+longer",
 		message + "…malformed/corrupt/syntax error/not properly formatted/improperly formatted", "invalid/corrupt/malformed/bad+message",
 		"improper use of 8 bit", "smtputf8", "body type", "conversion…required/failed/not supported/prohibited", "media…not supported", "mime+error/format/structure",
 	}},
@@ -65,7 +64,7 @@ var wordings = []wording{
 	}},
 	// A mail that goes round.
 	{meaning{Other, false}, []string{
-		"hop count", "too many+hops/received", "message/mail /routing/forwarding/email…loop", "loops+back", "looping", "loop+detected", "exceeded…hops",
+		"hop count", "too many+hops/received/mail servers/servers", "message/mail /routing/forwarding/email…loop", "loops+back", "looping", "loop+detected", "duplicate/duplicated+message id", "exceeded…hops",
 	}},
 	{meaning{Rate, false}, []string{
 		"too much+email/mail from/messages/traffic", "too many/many+connection/concurrent/simultaneous/session/message/mail/email/e mail/recipient/error/bad command/invalid recipient/command/rcpt/smtp/unknown/transaction/request",
@@ -75,12 +74,12 @@ var wordings = []wording{
 		"quota of messages", "number of+messages/recipients/connections/emails/mails",
 		"exceed…rate/connection/connections/number of/maximum number/the limit/messages allowed/recipients", "max/maximum+number/message/messages/recipient/recipients/connection/connections/conn ",
 		"concurrent/simultaneous+connection/smtp/session", "connection+rate/frequency/limit", "receiving…rate/quickly/too fast/too many",
-		"unusual+rate/amount/volume", "mail flood", "flooding", "frequency+limit", "frequency", "thread limit", "has sent…too",
+		"unusual+rate/amount/volume", "mail flood", "flooding", "volume…too high", "back off", "frequency+limit", "frequency", "thread limit", "has sent…too",
 		"server/servers/system/ports/host/lines/service/mta…busy/overload", "too busy", "under heavy load", "load too high", "resources temporarily unavailable", "high volume of",
 		"greylist/graylist/grey list/gray list/postgrey",
-		"rl00000", "cxthrt/cxmxrt/cxcnct", // Comcast, Cox
-		"aup i 13/aup in 13/aup out 13",                              // Spectrum
-		"hl+icc/ifc", "mi+cel/dmc/ccl/sfq/stc", "rp+drc/ccl/cel/qrc", // NetEase 163
+		"rl00000", "cxmxrt/cxcnct", // Comcast, Cox
+		"aup i 13/aup in 13",                                 // Spectrum
+		"hl+icc/ifc", "mi+cel/dmc/ccl/sfq", "rp+drc/ccl/cel", // NetEase 163
 		"zu viele+verbindung/nachricht/mails/e mails/empfänger", "trop de+connexion/message/mail/destinataire", "demasiad+conexiones/mensajes/destinatarios/correos",
 		"muitas/muitos/excesso de+conexões/mensagens/destinatários/conexoes", "troppe/troppi+connessioni/messaggi/destinatari", "слишком+много/часто", "频率", "连接数", "发送…过多/超", "接続数", "送信数", "送信…上限/制限",
 	}},
@@ -102,10 +101,10 @@ var wordings = []wording{
 		// Who the sender is could not be proved.
 		"unauthenticated", "authentication…fail/required/check/result/level/information/missing/credential/unsuccessful/not pass", "not+authenticated/been authenticated/authenticat", "fails authentication", "sender+authentication", "authenticate",
 		"dmarc", "spf ", "dkim", "sender id", "senderid", "sender policy framework", "domainkeys", "arc+validation/chain", "mi spf", // NetEase 163
-		"cxsndr", "ofr+515/517", "lpn007+405/517", // Cox, Orange, LaPoste
+		"cxsndr", "lpn007+405/517", // Cox, LaPoste
 		// Its address has no proper name.
 		"ptr", "reverse+dns/hostname/address/name/lookup/mapping/record/resolution", "reverse…lookup", "rdns", "forward confirmed", "fcrdns",
-		"find/resolve/lookup/resolving…your+hostname/host name/reverse/ip/address/name", "ip name lookup failed", "client+host…not found", "hostname of your", "cxdns",
+		"find/resolve/lookup/resolving…your+hostname/host name/reverse/ip/address/name", "ip name lookup failed", "client+host…not found", "hostname of your",
 		"rückwärtsauflösung", "dns+inverse/inverso", "inverso", "逆引き", "反向解析",
 		"name was rejected", "helo/ehlo", "fqdn", "fully qualified",
 	}},
@@ -114,13 +113,13 @@ var wordings = []wording{
 		"block/blocked/black/deny/drop/bounce/sperr/blocking+list", "blocklist/blacklist/denylist/sperrliste/droplist/rejectlist/blackhole", "blocklisted", "is/are/currently/ip/been/client/url/domain+listed", "listed+on/at/by", "rbl /dnsbl/rbldns/drbl/dnsrbl/sbl /xbl /pbl /zen ",
 		"spamhaus/spamcop/barracudacentral/sorbs/uceprotect/senderbase/talosintelligence/invaluement/mailspike/psbl/abusix/abuseat/backscatterer/cloudmark sender",
 		"client/ip /your server/your mail server/your network/mail server at/traffic/mailserver/subnet/ip range/country/isp…block/banned/blacklist/reject/refused/denied/not accept/not allowed/disallow/poor/untrusted", "host/server/domain/sender/network…blocked/banned/blacklist",
-		"blocked+using/by/for abuse/ip/sender/see/from", "blocked…abuse", "banned", "reputation", "sender score", "senderscore", "open+proxy/relay", "dynamic+ip/address/pool/host", "dynamically assigned",
+		"blocked+using/by/for abuse/ip/sender/see/from", "blocked…abuse", "banned", "reputation", "sender score", "senderscore", "open+proxy/relay", "abusive", "netblock", "dynamic+ip/address/pool/host", "dynamically assigned",
 		"dial up/dialup", "residential+ip/address", "generic+hostname/rdns/name", "bogon", "client host rejected",
 		"your+ip/mail server/server/host/network/access/country/isp/provider", "sending/source/originating/sender/connecting+ip/server/host/mta/address", "ip+rejected/block/is block/bloqu/gesperrt/blacklist", "server ip", "invalid ip", "bad sender ip",
 		"werent+sent", "part of their network", "traffic not accepted", "access denied+banned/bad", // Microsoft
 		"messages from…deferred", "user complaints", "unexpected volume", "unsolicited+mail from/from", // Yahoo
-		"bl00/es0000", "cxbl/cdrbl/ipbl/cxsvrt", // Comcast, Cox
-		"hl+rep/mep/ipb", "dt+rbl", "wm+bli/blu", // NetEase 163
+		"bl00/es0000", "cxbl/cdrbl/ipbl", // Comcast, Cox
+		"hl+rep/mep", "dt+rbl", "wm+bli/blu", // NetEase 163
 		"nemesis esmtp service not available", "no smtp service", // GMX, web.de
 		"not accepting…from/connections", "no longer accept", "refused to talk", "service+refus", "serveur+refuse", "votre+ip/serveur", "adresse ip…bloqu/list", "liste noire", "lista+negra", "lista nera", "ihre+ip/server",
 		"gesperrt…ip ", "absender…gesperrt", "чёрн/черн+спис", "ブラックリスト", "黑名单", "封禁", "blocked+senders", "connection+rejected/denied", "connection…denied/refused by policy/rejected by",
@@ -135,13 +134,13 @@ var wordings = []wording{
 	{meaning{DNS, true}, []string{
 		"host or domain name not found", "not accepting network messages", "nxdomain", "nonexistentdomain/infodomainnonexistent", "null mx", "nullmx", "bad destination system", "host unknown", "unknown host",
 		"domain/domain name/hostname/host name/domaine/dominio/domínio+not found/is unknown/unknown/does not exist/doesnt exist/not exist/couldnt be found/could not be found/was not found/wasnt found/is invalid/invalid/is not valid/expired/has expired/inconnu/nexiste/introuvable/no existe/não existe/desconocido/inexistent/inexistant/sconosciut/existiert nicht",
-		"domäne/rechner/rechnername/zieldomain+nicht/existiert/unbekannt/ist unbekannt", "no such+domain/host", "nonexistent/non existent/non existing/unknown/invalid/illegal/bad/unresolvable+domain/host/hosts/mail domain",
+		"domäne/rechner/rechnername/zieldomain+nicht/existiert/unbekannt/ist unbekannt", "no such/no valid+domain/host/mx ", "nonexistent/non existent/non existing/unknown/invalid/illegal/bad/unresolvable+domain/host/hosts/mail domain",
 		"domain of recipient/recipient domain/recipients domain+not found/does not exist/unknown/invalid/doesnt exist/not exist", "resolve…recipient domain", "find the recipient domain",
 		"ドメイン…見つかり/存在", "ホスト…見つかり", "域名…不存在/无效/错误", "找不到域名", "домен…не найден/не существует", "도메인…없",
 	}},
 	{meaning{MailboxUnknown, false}, []string{
 		// The mailbox is closed, for now or for good.
-		holder + "…" + closed, "mailbox/account/user…not accepting", "disabled/inactive/suspended/expired/closed/locked/archived/deactivated+recipient/user/mailbox/account/email/address",
+		holder + "…" + closed, "mailbox/account/user…not accepting", "disabled/suspended/blocked+for this+user/mailbox/account/recipient", "disabled/inactive/suspended/expired/closed/locked/archived/deactivated+recipient/user/mailbox/account/email/address",
 		"mailbox unavailable or access denied", "archivee", "no longer in service",
 		"konto/postfach/benutzer/empfänger/adresse…gesperrt/deaktiviert/abgeschaltet/inaktiv", "compte/boîte/boite/utilisateur/adresse…désactivé/suspendu/bloqué/fermé/inactif",
 		"cuenta/buzón/buzon/usuario…desactivad/suspendid/deshabilitad/bloquead/inactiv", "conta/caixa/usuário…suspens/desativad/bloquead/inativ", "account/casella/utente…disabilitat/sospes/disattivat",
@@ -150,12 +149,12 @@ var wordings = []wording{
 	{meaning{MailboxUnknown, true}, []string{
 		mailbox + "…" + missing, "email/e mail+does not exist/doesnt exist/not found/unknown/invalid/is not valid",
 		"unknown/unknow/no such/no such a/invalid/bad/nonexistent/non existent/non existing/incorrect/wrong/illegal/unrecognized/undeliverable/no valid/no matching/no /not a/not a valid/not a known/not a local/isnt a valid/isnt a known/not a registered/not our/not a deliverable/unknown or illegal/disabled or unknown/unknown local/invalid local+user/recipient/addressee/mailbox/mail box/address/local/account/alias/email/e mail/virtual/person/subscriber/customer/destination/name/one by that/gateway user/recip",
-		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find+user/mailbox/recipient", "double checking the recipient",
+		"no entry", "group/list+you tried…not exist", "client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account", "find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find+user/mailbox/recipient", "double checking the recipient",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not", "dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",
 		"left+the company/the organi/our company", "havent…that user", "isnt known", "recipnotfound/recipientnotfound/exrecipnotfound/adr recip", "ofr+416", "lpn007 416", "list of allowed recipients", // Exchange, Orange, LaPoste
-		"benutzer/empfänger/empfaenger/adresse/postfach/mailbox/email adresse/e mail adresse/konto/adressat…unbekannt/nicht bekannt/existiert nicht/nicht gefunden/nicht vorhanden/ungültig/nicht existent/nicht mehr/gibt es nicht/nicht verfügbar", "unbekannte+benutzer/empfänger/adress", "kein/keine+postfach/benutzer/empfänger", "hat kein+postfach/konto", "existiert nicht",
+		"benutzer/empfänger/empfaenger/adresse/postfach/mailbox/email adresse/e mail adresse/konto/adressat…unbekannt/nicht bekannt/existiert nicht/nicht gefunden/nicht vorhanden/ungültig/nicht existent/nicht mehr/gibt es nicht/nicht verfügbar", "unbekannte/ungültige/falsche/kein solche+benutzer/empfänger/adress/postf/konto", "kein/keine+postfach/benutzer/empfänger", "hat kein+postfach/konto", "existiert nicht",
 		"utilisateur/destinataire/adresse/boîte/boite/compte/bal …inconnu/invalide/inexistant/introuvable/nexiste/n existe/pas trouvé/erroné", "nexiste+pas/plus", "n existe+pas/plus", "aucun+destinataire/utilisateur",
-		"usuario/destinatario/dirección/direccion/buzón/buzon/cuenta/casilla…desconocid/no existe/inexistente/inválid/invalid/no encontrad/no válid/no se", "no existe", "no se+encontró/ha encontrado",
+		"usuario/destinatario/dirección/direccion/buzón/buzon/cuenta/casilla…desconocid/no existe/inexistente/inválid/invalid/no encontrad/no válid/no es válid/no es valid/no se", "no existe", "no se+encontró/ha encontrado",
 		"usuário/destinatário/destinatario/endereço/conta/caixa/usuario…desconhecid/não existe/nao existe/inexistente/inválid/não encontrad/não foi encontrad", "não existe/nao existe",
 		"utente/destinatario/indirizzo/casella/account…sconosciut/non esiste/inesistent/non trovat/non valid/non è valid", "non esiste",
 		"gebruiker/ontvanger/adres/mailbox/postvak…onbekend/bestaat niet/niet gevonden/ongeldig", "onbekende+gebruiker/ontvanger/adres", "bestaat niet",
@@ -193,7 +192,7 @@ var wordings = []wording{
 	}},
 	{meaning{Expired, false}, []string{
 		"could not find a gateway", "retry+timeout/time not/limit/count", "timeout exceeded", "expired", "timed out/time out/timeout", "too long…queue", "queue…too long", "queued for", "been in the queue", "undelivered for", "undeliverable for", "for the last", "has been trying", "not been collected", "giving up",
-		"multiple retries", "retries…exceeded/exhaust", "retries exhausted", "several+attempts/times", "too many attempts", "attempts…fail", "fail…attempts", "failing for a long",
+		"multiple retries", "tried+many/several", "queue+time/lifetime", "did not/didnt/not+answer", "closed+connection/the connection", "retries…exceeded/exhaust", "retries exhausted", "several+attempts/times", "too many attempts", "attempts…fail", "fail…attempts", "failing for a long",
 		"deliver…within", "could not be delivered for", "within/after/for/for more than…hours/days/day /hour", "too long+in/for",
 		"connection+refused/reset/lost/died/closed/was dropped/dropped/broken/failure/error/failed/timed", "lost connection", "connection…terminated", "unable to/could not/couldnt/cannot/failed to/cant/not+connect/reach/establish", "able to establish", "establish+an smtp/a connection", "requests to connect",
 		"not reachable/unreachable/no route to host/network is down/network error/host is down/not responding/not respond/did not respond/no answer/bad connection/no response/no reply from/server is down/deferred connection/unavailable connecting/no connection/connect error",
@@ -207,12 +206,12 @@ var wordings = []wording{
 	}},
 	{meaning{Other, false}, []string{
 		"system/internal/mailer/local/software/technical/unexpected/server/input output+error/problem", "internal+server/bug", "error in processing", "service…unavailable", "temporarily unavailable", "temporary+failure/local problem/system problem/server error",
-		"could not create/cannot create/cannot open/unable to open", "command+died/failed", "exit status", "exited with", "pipe ", "script", "configuration+error/problem", "misconfigur/incorrectly configured", "child process", "local delivery failed", "system resources", "out of memory",
+		"could not create/cannot create/cannot open/unable to open", "command+died/failed", "exit status", "exited with", "pipe ", "script", "configuration+error/problem", "misconfigur/incorrectly configured", "child process", "local delivery failed", "i o error", "system resources", "out of memory",
 		"transaction failed", "queue file", "action aborted", "system not capable", "database", "interner fehler/erreur interne/error interno/erro interno/внутренняя ошибка/内部エラー/システムエラー/系统错误/内部错误", "bad sequence", "command+not/unrecognized", "syntax error",
 	}},
 	{meaning{MailboxUnknown, true}, []string{"address rejected", "recipient+rejected/refused"}},
 	{meaning{Policy, false}, []string{
-		"authoriz/authoris/unauthoriz", "authenticat", "access denied", "permission", refused, sender, "policy/policies", "administrative/administrator", "restriction", "preferences", "whitelist/allowlist/white list", "complaint/abuse", "not wanted/doesnt want/does not want",
+		"authoriz/authoris/unauthoriz", "authenticat", "access denied", "permission", refused, "sender/mail from/from address/originator", "policy/policies", "administrative/administrator", "restriction", "preferences", "whitelist/allowlist/white list", "complaint/abuse", "only…from", "only+known", "not wanted/doesnt want/does not want",
 		"nicht+berechtigt/erlaubt/zugelassen", "verweigert/abgelehnt/refusé/interdit/non autorisé/rechazado/denegado/no permitido/rejeitad/negado/não permitid/rifiutat/odrzucon/geweigerd", "拒否/許可/拒绝/拒收/策略/отклонен/запрещ/거부",
 	}},
 }

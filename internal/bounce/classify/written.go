@@ -29,7 +29,9 @@ var (
 		"mail error", "mail system error", "mail delivery", "message status", "bounce", "rejected", "unable to deliver", "unzustellbar",
 		"nicht zugestellt", "nicht zustellbar", "zustellung", "non remis", "échec de", "non distribu", "no entregado", "no se pudo entregar",
 		"sin entregar", "não entregue", "falha na entrega", "mancato recapito", "mancata consegna", "配信不能", "配信エラー", "送信エラー", "エラー通知", "不達", "退信",
-		"投递失败", "无法送达", "недоставлен", "user unknown", "error sending", "error…deliver", "trouble delivering", "warning…message",
+		"投递失败", "无法送达", "недоставлен", "не доставлен", "onbestelbaar", "niet bezorgd", "non recapit", "impossibile recapitare",
+		"impossible de remettre", "no se puede entregar", "não é possível entregar", "não foi possível entregar", "niedostarczon", "nie można dostarczyć",
+		"nedoručiteln", "kunde inte leverera", "kunne ikke levere", "teslim edilemedi", "반송", "배달할 수", "postmaster notify", "user unknown", "error sending", "error…deliver", "trouble delivering", "not+member/a member", "loop alert", "warning…message",
 		"warning…could not", "dsn ",
 	}
 )
@@ -37,7 +39,14 @@ var (
 // daemon reports whether the mail comes from a mail system, by its names or by
 // the null return path that only reports have (RFC 5321 section 4.5.5).
 func (m *material) daemon() bool {
-	return strings.TrimSpace(m.top.get("return-path")) == "<>" || m.namedDaemon()
+	return strings.TrimSpace(m.top.get("return-path")) == "<>" || m.namedDaemon() || m.listProgram()
+}
+
+// listProgram: fml, a mailing list program, refuses in the name of the list's
+// administrator.
+func (m *material) listProgram() bool {
+	a, ok := anAddress(m.top.get("from"))
+	return ok && m.top.get("x-mlserver") != "" && strings.HasSuffix(a.Local(), "-admin")
 }
 
 func (m *material) namedDaemon() bool {
@@ -123,10 +132,11 @@ func (m *material) tellsFailure() bool {
 	for _, s := range []string{
 		"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail",
 		"delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver",
-		"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "did not reach",
+		"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "failed delivery", "did not reach",
 		"didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown",
 		"送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue",
-		"não foi entregue", "无法投递", "无法送达", "退信",
+		"não foi entregue", "não foi possível entregar", "non è stato recapitato", "niet worden bezorgd", "niet worden afgeleverd",
+		"nie została dostarczona", "nie mogła zostać dostarczona", "не может быть доставлен", "не было доставлен", "не удалось доставить", "no pudo ser entregado", "无法投递", "无法送达", "退信",
 	} {
 		if says(head, s) {
 			return true

@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/sealpost/sealpost/e2e/internal/await"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 )
 
@@ -196,10 +197,13 @@ func capture(t *testing.T, s *site) func() []byte {
 	return tcpdump(t, filepath.Join(s.dir, "wire.pcap"), "not", "port", mailboxes)
 }
 
+// lastPacket is the address of a packet that ends a capture, and its content.
+const lastPacket = "127.23.250.99"
+
 // tcpdump records what a filter lets through.
 func tcpdump(t *testing.T, file string, filter ...string) func() []byte {
 	t.Helper()
-	cmd := exec.Command("tcpdump", append([]string{"-i", "lo", "-U", "--immediate-mode", "-s", "0", "-B", "65536", "-w", file, "-Z", "root"}, filter...)...)
+	cmd := exec.Command("tcpdump", append([]string{"-i", "lo", "-U", "--immediate-mode", "-s", "0", "-B", "65536", "-w", file, "-Z", "root"}, append(filter, "or", "host", lastPacket)...)...)
 	errs := &bytes.Buffer{}
 	cmd.Stderr = errs
 	if err := cmd.Start(); err != nil {
@@ -222,7 +226,21 @@ func tcpdump(t *testing.T, file string, filter ...string) func() []byte {
 		}
 	}
 	return func() []byte {
-		time.Sleep(500 * time.Millisecond) // what the kernel still holds
+		// What the kernel still holds comes before this.
+		mark, err := net.Dial("udp", lastPacket+":9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mark.Close()
+		if _, err := mark.Write([]byte(lastPacket)); err != nil {
+			t.Fatal(err)
+		}
+		await.Until(t, func() string {
+			if b, err := os.ReadFile(file); err != nil || !bytes.Contains(b, []byte(lastPacket)) {
+				return "the capture has not come to its end"
+			}
+			return ""
+		})
 		stop()
 		b, err := os.ReadFile(file)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/await"
 	"github.com/sealpost/sealpost/internal/fake"
 )
 
@@ -56,12 +57,20 @@ func TestDowngrades(t *testing.T) {
 		}
 	}
 	reachAll(t, s, sent)
-	for _, host := range []string{"mx.modern.example", "mx.sts-enforce.example"} {
+	stripped := []string{"mx.modern.example", "mx.sts-enforce.example"}
+	for _, host := range stripped {
 		if err := s.net.Change(host, func(b *fake.Behavior) { b.StartTLS = fake.StartTLSAbsent; b.MaxPerConn = 1 }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(3 * time.Second) // idle connections inside TLS are kept for two
+	await.Until(t, func() string { // an idle connection, inside TLS, is kept a while
+		for _, host := range stripped {
+			if n := s.net.Stats(host).Open; n > 0 {
+				return fmt.Sprintf("%d connections to %s end", n, host)
+			}
+		}
+		return ""
+	})
 	clear(sent)
 	for _, e := range []fake.Entry{
 		{Address: "anna@modern.example", EndState: fake.Failed, Reason: fake.NoPrivateChannel},

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/await"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 )
 
@@ -57,9 +58,15 @@ func testDurability(t *testing.T, s *site, log *regexp.Regexp, more func() []int
 			t.Fatal(reply)
 		}
 		tr.quiet(log)
+		said := len(writesTo(parseTrace(t, tr.file), viaAPI.port))
 		viaAPI.send(t, http.StatusAccepted)
+		await.Until(t, func() string { // strace writes down what the client has seen already
+			if w := writesTo(parseTrace(t, tr.file), viaAPI.port); len(w) == said || !w[len(w)-1].ok {
+				return "the trace shows no answer"
+			}
+			return ""
+		})
 	}
-	time.Sleep(100 * time.Millisecond) // strace writes down what the client has seen already
 	all := tr.calls()
 	for _, door := range []struct {
 		name string

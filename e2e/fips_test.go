@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sealpost/sealpost/e2e/internal/product"
 )
 
 type builtWith struct {
@@ -23,11 +24,9 @@ type builtWith struct {
 // FIPS 140-3 does not approve ends in an error.
 func TestFIPS(t *testing.T) {
 	dir := t.TempDir()
-	program := filepath.Join(dir, "sealpost")
-	build := exec.Command("go", "build", "-o", program, "../cmd/sealpost")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFIPS140=certified")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	program, err := product.Build(dir, "GOFIPS140=certified")
+	if err != nil {
+		t.Fatal(err)
 	}
 	run := func(mode string, args ...string) []byte {
 		cmd := exec.Command(program, args...)

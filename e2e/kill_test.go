@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/e2e/internal/await"
 )
 
 // attempt is one submission; its marker is in its recipient's address.
@@ -101,6 +103,17 @@ func (l *load) begin() (stop func()) {
 		})
 	}
 	return func() { close(done); wg.Wait() }
+}
+
+// reaches waits until so many were acknowledged.
+func (l *load) reaches(t *testing.T, n int) {
+	t.Helper()
+	await.Until(t, func() string {
+		if acked := len(l.acked()); acked < n {
+			return fmt.Sprintf("%d acknowledged, want %d\n%s", acked, n, l.s.tail())
+		}
+		return ""
+	})
 }
 
 func (l *load) one(api bool) error {

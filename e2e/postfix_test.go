@@ -5,105 +5,29 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/postfix"
 	"github.com/sealpost/sealpost/internal/fake"
 )
 
-const postfixMain = `compatibility_level = 3.6
-queue_directory = %[1]s/queue
-data_directory = %[1]s/data
-maillog_file = %[1]s/log
-maillog_file_prefixes = %[1]s
-myhostname = mx.postfix.example
-mydestination =
-alias_maps =
-alias_database =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-smtpd_peername_lookup = no
-smtpd_relay_restrictions = reject_unauth_destination
-smtpd_tls_security_level = encrypt
-smtpd_tls_cert_file = %[1]s/mx.crt
-smtpd_tls_key_file = %[1]s/mx.key
-smtpd_tls_received_header = yes
-virtual_mailbox_domains = postfix.example
-virtual_mailbox_base = %[1]s
-virtual_mailbox_maps = static:mail/
-virtual_uid_maps = static:65534
-virtual_gid_maps = static:65534
-`
-
-const postfixMaster = `%s:%d inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-virtual unix - n n - - virtual
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
-`
-
-// postfixMX runs Debian's Postfix as the mail host of postfix.example, in a
-// folder of its own, and gives the folder that mail is put into.
-//
-// more are lines for its two configuration files; %s in them is the folder.
-func (s *site) postfixMX(t *testing.T, more ...[2]string) string {
+// postfixMX runs Debian's Postfix as the mail host of postfix.example, and
+// gives the folder that mail is put into. more are lines of its configuration.
+func (s *site) postfixMX(t *testing.T, more postfix.Host) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sealpost-postfix-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	owner, err := user.Lookup("postfix")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(owner.Uid)
-	const nobody, addr = 65534, "127.23.250.1"
-	for name, belongs := range map[string]int{"": 0, "config": 0, "queue": 0, "data": uid, "mail": nobody} {
-		path := filepath.Join(dir, name)
-		_ = os.MkdirAll(path, 0o755)
-		if err := os.Chmod(path, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(path, belongs, -1); err != nil {
-			t.Fatalf("Postfix takes root to start: %v", err)
-		}
-	}
+	more.Addr, more.Port = "127.23.250.1", s.net.SMTPPort
+	more.Main = "myhostname = mx.postfix.example\nvirtual_mailbox_domains = postfix.example\n" + more.Main
+	dir := postfix.Dir(t)
 	if _, _, err := s.net.IssueFiles(dir, "mx", []string{"mx.postfix.example"}, fake.CertOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.net.SetMX("postfix.example", fake.MX{Preference: 10, Host: "mx.postfix.example"})
-	s.net.SetA("mx.postfix.example", netip.MustParseAddr(addr))
-	config := filepath.Join(dir, "config")
-	files := map[string]string{"main.cf": fmt.Sprintf(postfixMain, dir), "master.cf": fmt.Sprintf(postfixMaster, addr, s.net.SMTPPort)}
-	for _, m := range more {
-		files[m[0]] += strings.ReplaceAll(m[1], "%s", dir) + "\n"
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(config, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := exec.Command("/usr/sbin/postfix", "-c", config, "start").CombinedOutput(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		t.Fatalf("start Postfix: %v\n%s%s", err, out, log)
-	}
-	t.Cleanup(func() { _ = exec.Command("/usr/sbin/postfix", "-c", config, "stop").Run() })
-	return filepath.Join(dir, "mail", "new")
+	s.net.SetA("mx.postfix.example", netip.MustParseAddr(more.Addr))
+	return postfix.Start(t, dir, more)
 }
 
 // TestPostfixReceives sends to a real Postfix: it takes over TLS what we send,
@@ -111,7 +35,7 @@ func (s *site) postfixMX(t *testing.T, more ...[2]string) string {
 // in.
 func TestPostfixReceives(t *testing.T) {
 	s := newSite(t, "", "")
-	mailbox := s.postfixMX(t)
+	mailbox := s.postfixMX(t, postfix.Host{})
 	s.start()
 	door := dialRelay(t, s.relay)
 	bodies := []string{

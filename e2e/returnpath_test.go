@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/postfix"
 	"github.com/sealpost/sealpost/internal/fake"
 )
 
@@ -32,11 +33,12 @@ func (s *site) returningMX(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.postfixMX(t,
-		[2]string{"main.cf", "smtp_bind_address = 127.23.250.1\nsmtp_tls_security_level = may\n" +
+	s.postfixMX(t, postfix.Host{
+		Main: "smtp_bind_address = 127.23.250.1\nsmtp_tls_security_level = may\n" +
 			"transport_maps = inline:{ { gone@postfix.example = refuse: }, { " + canaries["local part"] + "@postfix.example = refuse: }, " +
-			"{ bounce.clinic.test = smtp:[127.0.0.1]:" + port + " } }"},
-		[2]string{"master.cf", "smtp unix - - n - - smtp\nrefuse unix - n n - - pipe user=nobody argv=/bin/sh " + script})
+			"{ bounce.clinic.test = smtp:[127.0.0.1]:" + port + " } }",
+		Master: "smtp unix - - n - - smtp\nrefuse unix - n n - - pipe user=nobody argv=/bin/sh " + script,
+	})
 }
 
 // TestWhatIsReturnedLater sends to a real Postfix that takes the mail and

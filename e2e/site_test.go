@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/product"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fake"
 )
@@ -28,24 +29,7 @@ import (
 // binary is the program under test, built once.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "sealpost-e2e-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "sealpost")
-		build := exec.Command("go", "build", "-o", binary, "../cmd/sealpost")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(product.Main(m, &binary)) }
 
 // site is an installation in a folder of its own, on a loopback internet.
 type site struct {

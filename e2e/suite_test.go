@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/e2e/internal/postfix"
 	"github.com/sealpost/sealpost/internal/fake"
 )
 
@@ -45,7 +46,7 @@ func TestMembersMailboxesAreElsewhere(t *testing.T) {
 	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mailbox := s.postfixMX(t, [2]string{"main.cf", "virtual_mailbox_maps = inline:{ada@postfix.example=mail/}"})
+	mailbox := s.postfixMX(t, postfix.Host{Main: "virtual_mailbox_maps = inline:{ada@postfix.example=mail/}"})
 	s.addDomain("postfix.example")
 	s.run("domain", "route", "postfix.example", "mx.postfix.example")
 	for _, record := range [][2]string{{"stranger.example", "v=spf1 ip4:127.0.0.2 -all"}, {"_dmarc.stranger.example", "v=DMARC1; p=reject"},

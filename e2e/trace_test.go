@@ -117,16 +117,21 @@ func (c *syscallMade) writes() bool { return strings.Contains(c.name, "write") |
 
 func (c *syscallMade) syncs() bool { return strings.HasSuffix(c.name, "sync") }
 
-// answers gives the last n writes on the connection of a client's port, each
-// with the write before it.
-func answers(t *testing.T, all []*syscallMade, port, n int) (pairs [][2]*syscallMade) {
-	t.Helper()
-	var writes []*syscallMade
+// writesTo are the writes on the connection of a client's port.
+func writesTo(all []*syscallMade, port int) (writes []*syscallMade) {
 	for _, c := range all {
 		if c.writes() && strings.Contains(c.fd, fmt.Sprintf("->127.0.0.1:%d]", port)) {
 			writes = append(writes, c)
 		}
 	}
+	return writes
+}
+
+// answers gives the last n writes on the connection of a client's port, each
+// with the write before it.
+func answers(t *testing.T, all []*syscallMade, port, n int) (pairs [][2]*syscallMade) {
+	t.Helper()
+	writes := writesTo(all, port)
 	if len(writes) < n+1 {
 		t.Fatalf("%d writes to the client, want more than %d", len(writes), n)
 	}

@@ -26,6 +26,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/e2e/internal/product"
 )
 
 // site is what walk.mjs needs to know.
@@ -115,11 +117,9 @@ func requirements(t *testing.T) {
 // startDemo builds the program and runs its demo until the test ends.
 func startDemo(t *testing.T) ready {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "sealpost")
-	build := exec.Command("go", "build", "-o", binary, "../../cmd/sealpost")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	binary, err := product.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	cmd := exec.Command(binary, "demo", "--json")
 	var errs bytes.Buffer

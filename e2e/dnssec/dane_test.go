@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sealpost/sealpost/e2e/internal/await"
 )
 
 // mailHost is where all mail hosts of the zones are.
@@ -56,7 +58,7 @@ func TestMailGoesWhereDNSSECProves(t *testing.T) {
 	port := freePort(t)
 	certs := issue(t, "mx.ta.example", "mx.plain.example", "mx.unusable.example", "mx.partner.example")
 	n := serve(t, zonesFor(port, certs.leaf, certs.ca))
-	folder, mailbox := postfix(t, mailHost, port, certs)
+	folder, mailbox := mailHostOfAll(t, port, certs)
 	s := newSite(t, n.resolver, port)
 	ours := issue(t, "riverside-clinic")
 	s.run("partner", "add", "partner.example", "--pin-ca", s.file("ca.pem", certs.caPEM()), "--host", "*.partner.example", "--client", s.file("client.pem", ours.pem, ours.key))
@@ -83,14 +85,12 @@ func TestMailGoesWhereDNSSECProves(t *testing.T) {
 	}
 	for domain, w := range cases {
 		var got delivery
-		s.until(func() bool {
-			got = s.delivery(sent[domain])
-			return got.State == w.state && (w.reason == "" || got.Reason == w.reason)
+		await.Until(t, func() string {
+			if got = s.delivery(sent[domain]); got.State == w.state && (w.reason == "" || got.Reason == w.reason) {
+				return ""
+			}
+			return fmt.Sprintf("%s: %s, %q, want %s, %q", domain, got.State, got.Reason, w.state, w.reason)
 		})
-		if got.State != w.state || w.reason != "" && got.Reason != w.reason {
-			t.Errorf("%s: %s, %q, want %s, %q", domain, got.State, got.Reason, w.state, w.reason)
-			continue
-		}
 		if w.state == "deferred" {
 			continue
 		}

@@ -14,36 +14,21 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/e2e/internal/await"
+	"github.com/sealpost/sealpost/e2e/internal/postfix"
+	"github.com/sealpost/sealpost/e2e/internal/product"
 )
 
 // binary is the program under test, built once.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "sealpost-dnssec-bin-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "sealpost")
-		build := exec.Command("go", "build", "-o", binary, "../../cmd/sealpost")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(product.Main(m, &binary)) }
 
 // chain is a certificate of a mail host from an authority that nobody knows.
 type chain struct {
@@ -101,83 +86,19 @@ func (s *site) file(name string, parts ...[]byte) string {
 	return path
 }
 
-const postfixMain = `compatibility_level = 3.6
-queue_directory = %[1]s/queue
-data_directory = %[1]s/data
-maillog_file = %[1]s/log
-maillog_file_prefixes = %[1]s
-myhostname = mx.hoster.example
-mydestination =
-alias_maps =
-alias_database =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-smtpd_peername_lookup = no
-smtpd_relay_restrictions = reject_unauth_destination
-smtpd_tls_security_level = encrypt
-smtpd_tls_cert_file = %[1]s/mx.crt
-smtpd_tls_key_file = %[1]s/mx.key
-smtpd_tls_ask_ccert = yes
-smtpd_tls_received_header = yes
-virtual_mailbox_domains = static:all
-virtual_mailbox_base = %[1]s
-virtual_mailbox_maps = static:mail/
-virtual_uid_maps = static:65534
-virtual_gid_maps = static:65534
-`
-
-const postfixMaster = `%s:%d inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-virtual unix - n n - - virtual
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
-`
-
-// postfix receives mail for all domains. It gives the folder that mail is put
-// into, and a function that tells for whom mail has arrived.
-func postfix(t *testing.T, addr string, port int, certs chain) (folder string, arrived func() map[string]bool) {
+// mailHostOfAll receives mail for all domains. It gives the folder that mail
+// is put into, and a function that tells for whom mail has arrived.
+func mailHostOfAll(t *testing.T, port int, certs chain) (folder string, arrived func() map[string]bool) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sealpost-postfix-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	owner, err := user.Lookup("postfix")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(owner.Uid)
-	for name, belongs := range map[string]int{"": 0, "config": 0, "queue": 0, "data": uid, "mail": 65534} {
-		path := filepath.Join(dir, name)
-		_ = os.MkdirAll(path, 0o755)
-		if err := os.Chmod(path, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(path, belongs, -1); err != nil {
-			t.Fatalf("Postfix takes root to start: %v", err)
-		}
-	}
-	for name, text := range map[string][]byte{"mx.crt": certs.pem, "mx.key": certs.key, "config/main.cf": fmt.Appendf(nil, postfixMain, dir),
-		"config/master.cf": fmt.Appendf(nil, postfixMaster, addr, port)} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+	dir := postfix.Dir(t)
+	for name, text := range map[string][]byte{"mx.crt": certs.pem, "mx.key": certs.key} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	config := filepath.Join(dir, "config")
-	if out, err := exec.Command(program("postfix"), "-c", config, "start").CombinedOutput(); err != nil {
-		t.Fatalf("start Postfix: %v\n%s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command(program("postfix"), "-c", config, "stop").Run() })
-	return filepath.Join(dir, "mail", "new"), func() map[string]bool {
+	folder = postfix.Start(t, dir, postfix.Host{Addr: mailHost, Port: port,
+		Main: "myhostname = mx.hoster.example\nsmtpd_tls_ask_ccert = yes\nvirtual_mailbox_domains = static:all"})
+	return folder, func() map[string]bool {
 		out := map[string]bool{}
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
 		for _, m := range regexp.MustCompile(`to=<([^>]+)>.*status=sent`).FindAllSubmatch(log, -1) {
@@ -266,20 +187,17 @@ func (s *site) start() {
 			s.t.Logf("%s", log.Bytes()[max(0, log.Len()-4000):])
 		}
 	})
-	s.until(func() bool {
+	await.Until(s.t, func() string {
 		resp, err := http.Get("http://" + s.metrics + "/readyz")
 		if err != nil {
-			return false
+			return err.Error()
 		}
 		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		if resp.StatusCode != http.StatusOK {
+			return "/readyz: " + resp.Status
+		}
+		return ""
 	})
-}
-
-func (s *site) until(done func() bool) {
-	for deadline := time.Now().Add(15 * time.Second); !done() && time.Now().Before(deadline); {
-		time.Sleep(50 * time.Millisecond)
-	}
 }
 
 func (s *site) call(method, path string, body, into any) {

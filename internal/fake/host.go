@@ -93,7 +93,7 @@ type host struct {
 	addr    netip.Addr
 	posture atomic.Pointer[hostPosture]
 
-	connections, handshakes, messages atomic.Int64
+	connections, open, handshakes, messages atomic.Int64
 
 	mu       sync.Mutex
 	attempts map[string]int
@@ -111,6 +111,7 @@ type hostPosture struct {
 // Stats counts what a host has seen.
 type Stats struct {
 	Connections, Handshakes, Messages int64
+	Open                              int64 // connections that are there now
 }
 
 func (h *host) attempt(what, to string) int {
@@ -280,7 +281,7 @@ func (n *Internet) Stats(name string) Stats {
 	if h == nil {
 		return Stats{}
 	}
-	return Stats{h.connections.Load(), h.handshakes.Load(), h.messages.Load()}
+	return Stats{h.connections.Load(), h.handshakes.Load(), h.messages.Load(), h.open.Load()}
 }
 
 // HostAddr is the address and port of a host, for clients that skip DNS.

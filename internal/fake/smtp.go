@@ -44,6 +44,8 @@ const lineLimit = 32 << 10
 
 func (n *Internet) serveSMTP(h *host, conn net.Conn) {
 	h.connections.Add(1)
+	h.open.Add(1)
+	defer h.open.Add(-1)
 	p := h.posture.Load()
 	s := &session{n: n, h: h, b: &p.Behavior, tlsc: p.tls, conn: conn}
 	s.r, s.w = bufio.NewReaderSize(conn, lineLimit), bufio.NewWriterSize(conn, 4096)

@@ -2,7 +2,6 @@ package acme
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -166,10 +165,6 @@ func (i *issuer) knownAccount(ctx context.Context) (protocol.Account, error) {
 	if err != nil {
 		return s.Account, errors.New("the stored account's key cannot be read")
 	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return s.Account, errors.New("the stored account's key cannot sign")
-	}
-	s.Account.PrivateKey = signer
+	s.Account.PrivateKey = key
 	return s.Account, nil
 }

@@ -148,14 +148,14 @@ func read(text []byte) (Opinion, error) {
 		Symbols       map[string]json.RawMessage `json:"symbols"`
 	}
 	if err := json.Unmarshal(text, &w); err != nil {
-		return Opinion{}, unavailable(errors.New("Rspamd's answer is not the JSON it should be"))
+		return Opinion{}, unavailable(errors.New("the answer of Rspamd is not the JSON it should be"))
 	}
 	if w.Action == nil {
-		return Opinion{}, unavailable(errors.New("Rspamd's answer names no action"))
+		return Opinion{}, unavailable(errors.New("the answer of Rspamd names no action"))
 	}
 	action, known := actions[*w.Action]
 	if !known {
-		return Opinion{}, unavailable(errors.New("Rspamd names an action that is not known"))
+		return Opinion{}, unavailable(errors.New("the answer of Rspamd names an action that is not known"))
 	}
 	o := Opinion{Action: action, Score: bounded(w.Score), Required: bounded(w.RequiredScore)}
 	for name := range w.Symbols {

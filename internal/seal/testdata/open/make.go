@@ -1,6 +1,6 @@
 // Command make writes the mails of this folder anew, with gpg and openssl:
 //
-//	go run make.go
+//	go run .
 //
 // The keys in keys/ are made when they are missing. They are for tests alone.
 // The attacks are re-created from three papers, in words of our own: EFAIL

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/acme/acmetest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
@@ -50,10 +51,7 @@ func TestCertificatesByACME(t *testing.T) {
 	c.ACME.Clock = ticks
 	org, err := c.Accounts.CreateOrg(ctx, "clinic", "Clinic")
 	must(t, err)
-	_, err = c.Accounts.AddDomain(ctx, org.ID, "clinic.test")
-	must(t, err)
-	_, err = c.Accounts.ForceDomain(ctx, org.ID, "clinic.test")
-	must(t, err)
+	accounttest.Domain(t, c.Accounts, org.ID, "clinic.test")
 	s := NewServer(c)
 	must(t, s.Start(ctx))
 	t.Cleanup(func() { s.Stop(context.Background()) })

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/bounce"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
@@ -43,12 +44,7 @@ func domainSigned(t *testing.T) (*node, *ring, dkimtest.Records) {
 	})
 	ctx, records := context.Background(), dkimtest.Records{}
 	for _, domain := range []string{"keyed.test", "keyless.test"} {
-		if _, err := h.Accounts.AddDomain(ctx, h.Org.ID, domain); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.Accounts.ForceDomain(ctx, h.Org.ID, domain); err != nil {
-			t.Fatal(err)
-		}
+		accounttest.Domain(t, h.Accounts, h.Org.ID, domain)
 	}
 	for _, q := range []struct {
 		org       id.ID

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
@@ -48,7 +49,7 @@ func open(t *testing.T, d *db.DB) *office {
 	o := &office{T: t, db: d, keys: custodytest.New(t, d), txt: map[string][]string{}}
 	o.clock = clock.NewFake(time.Date(2026, 11, 22, 23, 0, 0, 0, time.UTC))
 	o.accounts = account.New(account.Deps{DB: d, Custody: o.keys, Clock: o.clock})
-	o.clinic, o.other = o.org("clinic"), o.org("other")
+	o.clinic, o.other = accounttest.Org(o, o.accounts, "clinic"), accounttest.Org(o, o.accounts, "other")
 	o.Service = o.node()
 	return o
 }
@@ -57,17 +58,6 @@ func (o *office) node() *dkim.Service {
 	return dkim.NewService(dkim.Deps{DB: o.db, Custody: o.keys, Clock: o.clock, Log: slog.New(slog.DiscardHandler), Hostname: hostname,
 		RotateAfter: 180 * day, Overlap: 7 * day,
 		TXT: func(_ context.Context, name string) ([]string, error) { return o.txt[name], o.broken }})
-}
-
-func (o *office) org(slug string) id.ID {
-	o.Helper()
-	org, err := o.accounts.CreateOrg(ctx, slug, "The "+slug)
-	o.must(err)
-	_, err = o.accounts.AddDomain(ctx, org.ID, slug+".example")
-	o.must(err)
-	_, err = o.accounts.ForceDomain(ctx, org.ID, slug+".example")
-	o.must(err)
-	return org.ID
 }
 
 func (o *office) must(err error) {

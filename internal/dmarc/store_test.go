@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
@@ -36,21 +37,7 @@ func open(t *testing.T, d *db.DB) *office {
 	t.Helper()
 	o := &office{t: t, clk: clock.NewFake(time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC))}
 	accounts := account.New(account.Deps{DB: d, Custody: custodytest.New(t, d), Clock: o.clk})
-	for slug, at := range map[string]*id.ID{"clinic": &o.org, "other": &o.other} {
-		org, err := accounts.CreateOrg(ctx, slug, slug)
-		if err != nil {
-			t.Fatal(err)
-		}
-		*at = org.ID
-	}
-	for org, name := range map[id.ID]string{o.org: "clinic.example", o.other: "other.example"} {
-		if _, err := accounts.AddDomain(ctx, org, name); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := accounts.ForceDomain(ctx, org, name); err != nil {
-			t.Fatal(err)
-		}
-	}
+	o.org, o.other = accounttest.Org(t, accounts, "clinic"), accounttest.Org(t, accounts, "other")
 	if _, err := accounts.AddDomain(ctx, o.org, "unproved.example"); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
@@ -46,7 +47,7 @@ func open(t *testing.T, d *db.DB) *office {
 	o := &office{T: t, db: d, keys: custodytest.New(t, d), log: &bytes.Buffer{}}
 	o.clock = clock.NewFake(time.Now().UTC().Truncate(time.Second))
 	o.accounts = account.New(account.Deps{DB: d, Custody: o.keys, Clock: o.clock})
-	o.clinic, o.other = o.org("clinic"), o.org("other")
+	o.clinic, o.other = accounttest.Org(o, o.accounts, "clinic"), accounttest.Org(o, o.accounts, "other")
 	o.Service = o.node()
 	return o
 }
@@ -62,17 +63,6 @@ func (o *office) catchUp() {
 func (o *office) node() *identity.Service {
 	return identity.New(identity.Deps{DB: o.db, Custody: o.keys, Accounts: o.accounts, Clock: o.clock,
 		Log: slog.New(slog.NewTextHandler(o.log, nil))})
-}
-
-func (o *office) org(slug string) id.ID {
-	o.Helper()
-	org, err := o.accounts.CreateOrg(ctx, slug, "The "+slug)
-	o.must(err)
-	_, err = o.accounts.AddDomain(ctx, org.ID, slug+".example")
-	o.must(err)
-	_, err = o.accounts.ForceDomain(ctx, org.ID, slug+".example")
-	o.must(err)
-	return org.ID
 }
 
 func (o *office) must(err error) {

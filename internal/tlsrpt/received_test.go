@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
@@ -33,12 +34,7 @@ func TestReceived(t *testing.T) {
 		if _, err := s.Receive(ctx, org.ID, bytes.NewReader(text)); !errors.As(err, &f) || f.Reason != "not_our_domain" {
 			t.Errorf("before the domain is verified: %v", err)
 		}
-		if _, err := accounts.AddDomain(ctx, org.ID, "clinic.example"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := accounts.ForceDomain(ctx, org.ID, "clinic.example"); err != nil {
-			t.Fatal(err)
-		}
+		accounttest.Domain(t, accounts, org.ID, "clinic.example")
 		for i := range 3 {
 			r, err := s.Receive(ctx, org.ID, bytes.NewReader(text))
 			if err != nil || r.Again != (i > 0) || r.Successes != 5335 || r.Failures != 304 || len(r.Domains) != 3 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
@@ -39,18 +40,13 @@ func TestGnuPGImportsWhatTheDirectoryServes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	org, err := accounts.CreateOrg(ctx, "clinic", "Clinic")
-	must(err)
-	_, err = accounts.AddDomain(ctx, org.ID, "clinic.example")
-	must(err)
-	_, err = accounts.ForceDomain(ctx, org.ID, "clinic.example")
-	must(err)
+	org := accounttest.Org(t, accounts, "clinic")
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	service := identity.New(identity.Deps{DB: d, Custody: keys, Accounts: accounts, Clock: now, Log: logger})
 	a, err := mail.ParseAddress("Dr.Canary@clinic.example")
 	must(err)
-	made, err := service.Create(ctx, org.ID, identity.Request{Address: a, Kind: policy.PGP, Name: "Dr. Ada", Expires: now.Now().AddDate(2, 0, 0)})
+	made, err := service.Create(ctx, org, identity.Request{Address: a, Kind: policy.PGP, Name: "Dr. Ada", Expires: now.Now().AddDate(2, 0, 0)})
 	must(err)
 
 	limit, err := web.NewLimiter(now, 60, 30)
@@ -110,7 +106,7 @@ func TestGnuPGImportsWhatTheDirectoryServes(t *testing.T) {
 	}
 	gpg(served, "--import")
 
-	_, err = service.Revoke(ctx, org.ID, made.ID, identity.Compromised)
+	_, err = service.Revoke(ctx, org, made.ID, identity.Compromised)
 	must(err)
 	served, status = fetch("clinic.example", root+"hu/"+name)
 	gpg(served, "--import")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
@@ -62,13 +63,7 @@ func open(t *testing.T, d *db.DB) *site {
 	t.Cleanup(n.Close)
 	s := &site{T: t, net: n, db: d, clock: clock.NewFake(time.Now()), custody: custodytest.New(t, d)}
 	s.accounts = account.New(account.Deps{DB: d, Custody: s.custody, Clock: s.clock})
-	o, err := s.accounts.CreateOrg(ctx, "sender", "Sender")
-	s.must(err)
-	s.org = o.ID
-	_, err = s.accounts.AddDomain(ctx, s.org, domain)
-	s.must(err)
-	_, err = s.accounts.ForceDomain(ctx, s.org, domain)
-	s.must(err)
+	s.org = accounttest.Org(t, s.accounts, "sender")
 	resolver, err := resolve.New(resolve.Deps{Servers: []string{n.ResolverAddr}, Trusted: true, Timeout: 500 * time.Millisecond})
 	s.must(err)
 	s.Service = zone.New(zone.Deps{DB: d, Clock: s.clock, Log: slog.New(slog.DiscardHandler), Accounts: s.accounts, Resolver: resolver,

@@ -115,9 +115,8 @@ func TestManyWhoAskAtOnceCauseOneFetch(t *testing.T) {
 			all.Go(func() { w.want(c, "") })
 		}
 	}
-	for w.count("/ocsp") == 0 || w.count("/list") == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	w.awaits("/ocsp")
+	w.awaits("/list")
 	close(open)
 	all.Wait()
 	if w.count("/ocsp") != 1 || w.count("/list") != 1 {
@@ -158,9 +157,7 @@ func TestWhoAskedGoesAway(t *testing.T) {
 		_, err := w.judge.ForSealing(ctx, c, []*x509.Certificate{w.sub.cert}, a)
 		gone <- err
 	}()
-	for w.count("/list") == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	w.awaits("/list")
 	cancel()
 	if err := <-gone; err != context.Canceled {
 		t.Errorf("%v", err)

@@ -128,6 +128,16 @@ func (w *world) count(path string) int {
 	return w.asked[path]
 }
 
+// awaits waits until the page was asked for.
+func (w *world) awaits(path string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); w.count(path) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("nobody asks for %s", path)
+		}
+	}
+}
+
 func (w *world) url(path string) string { return w.web.URL + path }
 
 // authority issues certificates.

@@ -123,7 +123,7 @@ func (c *Clients) Create(ctx context.Context, client Client) (Client, private.St
 	for _, s := range client.Scopes {
 		if !slices.Contains(Scopes(), s) {
 			return client, private.String{}, fault.New(fault.Invalid, "bad_scope",
-				"A scope is one of messages:send, messages:read, messages:cancel and events:read.")
+				"A scope is one of messages:send, messages:read, messages:cancel, events:read, suppressions:read and suppressions:write.")
 		}
 	}
 	if len(client.Scopes) == 0 || client.Name == "" || len(client.Name) > 200 {

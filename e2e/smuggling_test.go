@@ -25,6 +25,7 @@ rfc1413_hosts =
 keep_environment =
 never_users =
 deliver_drop_privilege = true
+smtp_accept_queue_per_connection = 0
 tls_advertise_hosts = *
 tls_certificate = %[1]s/mx.crt
 tls_privatekey = %[1]s/mx.key

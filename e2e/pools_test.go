@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+
+	"github.com/sealpost/sealpost/e2e/internal/postfix"
 )
 
 const threePools = `
@@ -26,7 +28,7 @@ orgs = ["lab"]
 func TestMailLeavesFromItsPool(t *testing.T) {
 	s := newSite(t, "", "")
 	appendTo(t, s.config(), threePools)
-	mailbox := s.postfixMX(t)
+	mailbox := s.postfixMX(t, postfix.Host{})
 	s.run("org", "create", "lab", "--name", "Lab")
 	s.addDomain("lab.test", "--org", "lab")
 	var lab struct {

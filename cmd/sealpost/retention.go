@@ -20,6 +20,7 @@ type retentionCmd struct {
 	Show    retentionShowCmd    `cmd:"" help:"Show how long things are kept."`
 	Set     retentionSetCmd     `cmd:"" help:"Change how long things are kept."`
 	Preview retentionPreviewCmd `cmd:"" help:"Say what a purge would destroy now. Nothing is changed."`
+	Resume  retentionResumeCmd  `cmd:"" help:"Let purges run again after the clock was in doubt."`
 	Proof   retentionProofCmd   `cmd:"" help:"Print and check the certificate of a purge."`
 	Journal retentionJournalCmd `cmd:"" help:"Send a copy of everything to an archive, or stop it."`
 }

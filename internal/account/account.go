@@ -200,6 +200,13 @@ func (a *Accounts) DestroyOrg(ctx context.Context, org id.ID) (custody.Tombstone
 	return a.Custody.DestroyOrg(org)
 }
 
+// Destroyed reports whether the keys of the transaction's organization are
+// destroyed, or somebody has begun to.
+func Destroyed(tx *db.Tx) (bool, error) {
+	o, err := scanOrg(tx.Row("SELECT "+orgColumns+" FROM account_orgs WHERE id = ?", tx.Org()))
+	return !o.DestroyedAt.IsZero(), err
+}
+
 // token is what a domain's owner publishes to prove that it is theirs.
 func token() string {
 	var b [20]byte

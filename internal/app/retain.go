@@ -15,7 +15,8 @@ import (
 // openRetention wires what lets go of things. Accounts ask it whether an
 // organization's keys may be destroyed.
 func (c *Core) openRetention() {
-	c.Retention = retain.New(retain.Deps{DB: c.DB, Custody: c.Custody, Blob: c.Blob, Accounts: c.Accounts, Clock: c.Clock, Log: c.Log})
+	c.Retention = retain.New(retain.Deps{DB: c.DB, Custody: c.Custody, Blob: c.Blob, Accounts: c.Accounts, Clock: c.Clock, Log: c.Log,
+		Answers: c.Config.IdempotencyTTL})
 }
 
 // purgeEvery is how often somebody looks whether a night's purge is due.

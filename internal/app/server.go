@@ -266,7 +266,6 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "inbound.names", Every: 24 * time.Hour, Do: s.Core.names.Tidy},
 		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
 		{Name: "partner.expiring", Every: time.Hour, Do: s.Partners.WarnExpiring},
-		{Name: "submit.forget", Every: time.Hour, Do: s.door.ForgetAnswers},
 		s.retentionJob(),
 	}...) {
 		s.jobs.Add(t)

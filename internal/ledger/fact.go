@@ -104,6 +104,8 @@ const (
 
 	RetentionPublished Type = "retention.published"
 	RetentionPurged    Type = "retention.purged"
+	RetentionStopped   Type = "retention.stopped" // the clock may have jumped
+	RetentionResumed   Type = "retention.resumed"
 	HoldPlaced         Type = "hold.placed"
 	HoldLifted         Type = "hold.lifted"
 	LedgerPruned       Type = "ledger.pruned"
@@ -142,7 +144,7 @@ var types = map[Type]bool{
 	PartnerChanged: true, PartnerRemoved: true, PartnerExpiring: true,
 	IdentityCreated: true, IdentityRequested: true, IdentityInstalled: true, IdentityRenewed: true,
 	IdentityRotated: true, IdentityRetired: true, IdentityRevoked: true, IdentityExpiring: true,
-	RetentionPublished: true, RetentionPurged: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,
+	RetentionPublished: true, RetentionPurged: true, RetentionStopped: true, RetentionResumed: true, HoldPlaced: true, HoldLifted: true, LedgerPruned: true,
 	PoolSlowed:  true,
 	DKIMCreated: true, DKIMActivated: true, DKIMRetiring: true, DKIMRetired: true,
 	ZoneChanged: true, ZonePublished: true,

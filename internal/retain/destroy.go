@@ -124,7 +124,7 @@ func (b *batch) record() error {
 		num, err := ledger.AppendNumbered(b.tx, ledger.Fact{Type: ledger.RetentionPurged, At: b.now, Data: purgedFact{
 			Run: b.r.result.Run.Text(id.Run), Destroyed: b.stage, Purpose: purpose, Count: len(g.items),
 			First: g.items[0].message.Text(id.Message), Last: g.items[len(g.items)-1].message.Text(id.Message),
-			Octets: g.octets, ItemsSHA256: sumOf(g.items), Policy: b.r.version,
+			Octets: g.octets, ItemsSHA256: sumOf(g.items), Policy: b.policy.Version,
 		}})
 		if err != nil {
 			return err

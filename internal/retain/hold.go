@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
@@ -140,6 +141,11 @@ func (h *Hold) admit(tx *db.Tx) error {
 	if _, err := lock(tx); err != nil {
 		return err
 	}
+	if destroyed, err := account.Destroyed(tx); err != nil {
+		return err
+	} else if destroyed {
+		return nothingToHold
+	}
 	var active int
 	if err := tx.Row("SELECT count(*) FROM retain_holds WHERE org_id = ? AND lifted_at IS NULL", tx.Org()).Scan(&active); err != nil {
 		return err
@@ -153,6 +159,8 @@ func (h *Hold) admit(tx *db.Tx) error {
 	_, err := spool.KeptMessage(tx, h.Message)
 	return err
 }
+
+var nothingToHold = fault.New(fault.Conflict, "org_destroyed", "The keys of the organization are destroyed, or are just about to be: a hold cannot keep anything any more.")
 
 var noHold = fault.New(fault.NotFound, "no_hold", "The organization has no such hold in effect. \"sealpost hold list\" shows all.")
 
@@ -279,14 +287,15 @@ func RefuseHeld(tx *db.Tx) error {
 
 // holds are those in effect.
 type holds struct {
-	all                 bool
+	any, all            bool
+	since               time.Time // when the oldest was placed
 	messages            map[id.ID]bool
 	senders, recipients map[string]bool // by HMAC
 }
 
 func activeHolds(tx *db.Tx) (h holds, err error) {
 	h = holds{messages: map[id.ID]bool{}, senders: map[string]bool{}, recipients: map[string]bool{}}
-	rows, err := tx.Query("SELECT scope, message_id, address_hmac FROM retain_holds WHERE org_id = ? AND lifted_at IS NULL", tx.Org())
+	rows, err := tx.Query("SELECT scope, message_id, address_hmac, placed_at FROM retain_holds WHERE org_id = ? AND lifted_at IS NULL", tx.Org())
 	if err != nil {
 		return h, err
 	}
@@ -295,8 +304,12 @@ func activeHolds(tx *db.Tx) (h holds, err error) {
 		var scope Scope
 		var message id.ID
 		var mac []byte
-		if err := rows.Scan(&scope, &message, &mac); err != nil {
+		var placed int64
+		if err := rows.Scan(&scope, &message, &mac, &placed); err != nil {
 			return h, err
+		}
+		if at := clock.FromMicros(placed); !h.any || at.Before(h.since) {
+			h.any, h.since = true, at
 		}
 		switch scope {
 		case HoldMessage:

@@ -37,15 +37,25 @@ const (
 
 // judge decides for one organization at one moment, without changing anything.
 type judge struct {
-	tx    *db.Tx
-	now   time.Time
-	doc   *Document
-	holds holds
+	tx     *db.Tx
+	now    time.Time
+	policy Policy // without the archive's address
+	holds  holds
+}
+
+// judge gives one that knows what the organization says of retention at this
+// moment, and which holds are in effect.
+func (s *Service) judge(tx *db.Tx, now time.Time) (j judge, err error) {
+	j = judge{tx: tx, now: now}
+	if j.policy, err = s.policy(tx, 0, false); err == nil {
+		j.holds, err = activeHolds(tx)
+	}
+	return j, err
 }
 
 // period is how long a stage waits.
 func (j *judge) period(stage Stage, purpose policy.Purpose) time.Duration {
-	p := j.doc.Purposes.Of(purpose)
+	p := j.policy.Purposes.Of(purpose)
 	switch stage {
 	case Bodies:
 		return days(p.Bodies)

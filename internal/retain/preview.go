@@ -37,15 +37,11 @@ type preview struct {
 // read runs one page in a transaction of its own.
 func (p *preview) read(ctx context.Context, page func(*judge) error) error {
 	return p.s.DB.Read(ctx, p.org, func(tx *db.Tx) error {
-		policy, err := p.s.policy(tx, 0, false)
+		j, err := p.s.judge(tx, p.s.Clock.Now())
 		if err != nil {
 			return err
 		}
-		j := &judge{tx: tx, now: p.s.Clock.Now(), doc: &policy.Document}
-		if j.holds, err = activeHolds(tx); err != nil {
-			return err
-		}
-		return page(j)
+		return page(&j)
 	})
 }
 

@@ -2,14 +2,19 @@ package retain
 
 import (
 	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
 	"github.com/sealpost/sealpost/internal/spool"
+	"github.com/sealpost/sealpost/internal/submit"
 )
 
-// pruneSegments are those of one transaction.
-const pruneSegments = 8
+// What one transaction takes.
+const (
+	pruneSegments = 8
+	answersAtOnce = 1000
+)
 
 // prune takes the oldest segments off the ledger, up to one that is not old
 // enough or holds something of a held message.
@@ -27,16 +32,58 @@ func (b *batch) prune() (more bool, err error) {
 		b.left[LeftHeld]++
 	}
 	if end == first {
-		// The ledger keeps the hashes of older lists no more.
-		_, err := b.tx.Exec("DELETE FROM retain_destroyed WHERE org_id = ? AND at <= ?", b.tx.Org(), clock.Micros(b.now.Add(-days(b.doc.Ledger))))
-		return false, err
+		return false, nil
 	}
 	b.pruned = end - first
 	return true, ledger.Prune(b.tx, end, b.now)
 }
 
+// forgetLists deletes lists of what was destroyed whose entry the ledger has
+// lost: there is nothing left to compare them with.
+func (b *batch) forgetLists() (more bool, err error) {
+	if b.holds.any {
+		return false, nil
+	}
+	type list struct {
+		id  id.ID
+		num int64
+	}
+	old, err := db.All(b.tx, func(row db.Row) (l list, err error) {
+		err = row.Scan(&l.id, &l.num)
+		return l, err
+	}, "SELECT id, num FROM retain_destroyed WHERE org_id = ? AND at <= ? ORDER BY id LIMIT ?", b.tx.Org(), clock.Micros(b.now.Add(-days(b.policy.Ledger))), batchItems)
+	if err != nil {
+		return false, err
+	}
+	for _, l := range old {
+		if _, told, err := ledger.ByNumber(b.tx, l.num); told || err != nil {
+			return false, err
+		}
+		if _, err := b.tx.Exec("DELETE FROM retain_destroyed WHERE org_id = ? AND id = ?", b.tx.Org(), l.id); err != nil {
+			return false, err
+		}
+	}
+	return len(old) == batchItems, nil
+}
+
+// forgetAnswers deletes answers to requests that nobody can ask for any more,
+// or that the organization keeps no longer.
+func (b *batch) forgetAnswers() (more bool, err error) {
+	if b.holds.any {
+		return false, nil
+	}
+	keep := b.r.s.Answers
+	if own := days(b.policy.Answers); own > 0 {
+		keep = min(keep, own)
+	}
+	n, err := submit.ForgetAnswers(b.tx, b.now.Add(-keep), answersAtOnce)
+	return n == answersAtOnce, err
+}
+
 // prunable gives the position up to which some of the oldest segments can be
-// pruned, and whether a hold stopped it there.
+// pruned, and whether a hold stopped it there. From the day on which a hold in
+// effect was placed all entries stay: they tell what became of it and of what
+// it covers.
 func (j *judge) prunable(first int64) (end int64, held bool, err error) {
 	end = first
 	if j.holds.all {
@@ -47,8 +94,11 @@ func (j *judge) prunable(first int64) (end int64, held bool, err error) {
 		if err != nil {
 			return end, false, err
 		}
-		if !ok || segment.Newest.Add(days(j.doc.Ledger)).After(j.now) {
+		if !ok || segment.Newest.Add(days(j.policy.Ledger)).After(j.now) {
 			return end, false, nil
+		}
+		if j.holds.any && !segment.Newest.Before(j.holds.since) {
+			return end, true, nil
 		}
 		if held, err := j.holdsAny(segment.Messages); held || err != nil {
 			return end, held, err

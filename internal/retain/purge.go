@@ -12,7 +12,6 @@ import (
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/spool"
-	"github.com/sealpost/sealpost/internal/submit"
 )
 
 // nightHour is when a night's purge begins, in the machine's time zone.
@@ -56,18 +55,22 @@ func (r Result) Count(stage Stage) (n int) {
 
 // PurgeDue runs the purge of every organization that had none since the last
 // night began. A new organization's first one is in the night that follows.
-// What fails for one is reported after the others are done.
+// What fails for one is reported after the others are done. Nothing is done
+// while the clock is in doubt.
 func (s *Service) PurgeDue(ctx context.Context) error {
 	orgs, err := s.Accounts.Orgs(ctx)
 	if err != nil {
 		return err
 	}
-	night := lastNight(s.Clock.Now())
+	now := s.Clock.Now()
+	if err := s.believe(ctx, now); err != nil {
+		return err
+	}
 	var bad []error
 	for _, o := range orgs {
-		due, err := s.due(ctx, o.ID, night)
+		due, err := s.due(ctx, o.ID, now)
 		if err == nil && due {
-			_, err = s.Purge(ctx, o.ID)
+			_, err = s.purge(ctx, o.ID, now)
 		}
 		if ctx.Err() != nil {
 			return errors.Join(append(bad, err)...)
@@ -89,37 +92,40 @@ func lastNight(now time.Time) time.Time {
 	return night
 }
 
-func (s *Service) due(ctx context.Context, org id.ID, night time.Time) (due bool, err error) {
+func (s *Service) due(ctx context.Context, org id.ID, now time.Time) (due bool, err error) {
 	var state orgState
 	if err := s.DB.Read(ctx, org, func(tx *db.Tx) (err error) { state, err = readState(tx); return err }); err != nil {
 		return false, err
 	}
 	if state.purgedAt != 0 {
-		return state.purgedAt < clock.Micros(night), nil
+		return state.purgedAt < clock.Micros(lastNight(now)), nil
 	}
 	return false, s.DB.WriteAlone(ctx, org, func(tx *db.Tx) error {
 		if _, err := lock(tx); err != nil {
 			return err
 		}
-		_, err := tx.Exec("UPDATE retain_orgs SET purged_at = ? WHERE org_id = ? AND purged_at = 0", clock.Micros(s.Clock.Now()), org)
+		_, err := tx.Exec("UPDATE retain_orgs SET purged_at = ? WHERE org_id = ? AND purged_at = 0", clock.Micros(now), org)
 		return err
 	})
 }
 
 // run is the purge of one organization.
 type run struct {
-	s       *Service
-	org     id.ID
-	now     time.Time
-	result  Result
-	version int64
-	doc     Document
+	s      *Service
+	org    id.ID
+	now    time.Time // all of it: a clock that jumps meanwhile changes nothing
+	result Result
 }
 
-// Purge destroys what an organization need not keep any more. A run that was
-// interrupted is taken up.
+// Purge destroys what an organization need not keep any more, as of the
+// clock's time, which the caller answers for. A run that was interrupted is
+// taken up.
 func (s *Service) Purge(ctx context.Context, org id.ID) (Result, error) {
-	r := &run{s: s, org: org, now: s.Clock.Now()}
+	return s.purge(ctx, org, s.Clock.Now())
+}
+
+func (s *Service) purge(ctx context.Context, org id.ID, now time.Time) (Result, error) {
+	r := &run{s: s, org: org, now: now}
 	if err := r.begin(ctx); err != nil {
 		return r.result, err
 	}
@@ -128,8 +134,10 @@ func (s *Service) Purge(ctx context.Context, org id.ID) (Result, error) {
 			return r.result, err
 		}
 	}
-	if err := r.repeat(ctx, (*batch).prune); err != nil {
-		return r.result, err
+	for _, last := range []func(*batch) (more bool, err error){(*batch).prune, (*batch).forgetLists, (*batch).forgetAnswers} {
+		if err := r.repeat(ctx, last); err != nil {
+			return r.result, err
+		}
 	}
 	if err := r.end(ctx); err != nil {
 		return r.result, err
@@ -192,7 +200,10 @@ func (r *run) skip(ctx context.Context, stage Stage, purpose policy.Purpose, fro
 			return to, false, err
 		}
 		err = r.s.DB.Read(ctx, r.org, func(tx *db.Tx) error {
-			j := judge{tx: tx, now: r.now, doc: &r.doc}
+			j, err := r.s.judge(tx, r.now)
+			if err != nil {
+				return err
+			}
 			page, err := spool.KeptAfter(tx, to, skipMessages)
 			more = len(page) == skipMessages
 			for _, m := range page {
@@ -224,27 +235,16 @@ func (r *run) begin(ctx context.Context) error {
 			state.run = id.New()
 		}
 		r.result = newResult(state.run)
-		p, err := r.s.policy(tx, 0, false)
-		if err != nil {
-			return err
-		}
-		r.version, r.doc = p.Version, p.Document
 		_, err = tx.Exec("UPDATE retain_orgs SET run_id = ? WHERE org_id = ?", state.run, r.org)
 		return err
 	})
 }
 
-// end forgets what nobody can ask for any more and notes that the night's work
-// is done.
+// end notes that the night's work is done.
 func (r *run) end(ctx context.Context) error {
 	return r.s.DB.WriteAlone(ctx, r.org, func(tx *db.Tx) error {
 		if _, err := lock(tx); err != nil {
 			return err
-		}
-		if r.doc.Answers > 0 {
-			if err := submit.ForgetAnswersBefore(tx, r.now.Add(-days(r.doc.Answers))); err != nil {
-				return err
-			}
 		}
 		_, err := tx.Exec("UPDATE retain_orgs SET run_id = ?, purged_at = ? WHERE org_id = ?", id.ID{}, clock.Micros(r.now), r.org)
 		return err
@@ -279,9 +279,10 @@ func (r *run) repeat(ctx context.Context, do func(*batch) (more bool, err error)
 	return nil
 }
 
-// one runs a batch. What it counts is counted when it is committed. While the
-// whole organization is held nothing is looked at, so that all of it is when
-// the hold is lifted.
+// one runs a batch. What it counts is counted when it is committed. Holds and
+// periods are those of this moment: a run may last for hours. While the whole
+// organization is held nothing is looked at, so that all of it is when the hold
+// is lifted.
 func (r *run) one(ctx context.Context, do func(*batch) (more bool, err error)) (more bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -291,8 +292,8 @@ func (r *run) one(ctx context.Context, do func(*batch) (more bool, err error)) (
 		if _, err := lock(tx); err != nil {
 			return err
 		}
-		b = &batch{r: r, judge: judge{tx: tx, now: r.now, doc: &r.doc}, groups: map[policy.Purpose]*group{}, left: map[Reason]int{}}
-		if b.holds, err = activeHolds(tx); err != nil || b.holds.all {
+		b = &batch{r: r, groups: map[policy.Purpose]*group{}, left: map[Reason]int{}}
+		if b.judge, err = r.s.judge(tx, r.now); err != nil || b.holds.all {
 			return err
 		}
 		if more, err = do(b); err != nil {

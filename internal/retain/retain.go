@@ -17,6 +17,8 @@
 //   - A legal hold is overridden by nothing. Whoever places or lifts one and
 //     whoever destroys anything locks the organization's row, so a hold that
 //     was placed is seen by every batch that commits after it.
+//   - Holds and periods are read in the transaction that destroys.
+//   - Nothing is destroyed while the clock may have jumped.
 //   - What is unsettled, waits to be read, has a link that works or a notice
 //     under way is left, and looked at again the next night.
 //   - Each batch is one transaction with its ledger entry and the list of what
@@ -33,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/blob"
@@ -50,6 +53,7 @@ type Deps struct {
 	Accounts *account.Accounts
 	Clock    clock.Clock
 	Log      *slog.Logger
+	Answers  time.Duration // for which the installation keeps answers to requests
 }
 
 // Service keeps and applies what organizations say of retention. It keeps

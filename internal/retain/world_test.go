@@ -47,7 +47,7 @@ func open(t testing.TB, d *db.DB) *world {
 	t.Helper()
 	fake := clock.NewFake(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))
 	w := &world{House: submittest.New(t, d, fake, "clinic.test"), clock: fake}
-	w.retain = retain.New(retain.Deps{DB: d, Custody: w.Custody, Blob: w.Blob, Accounts: w.Accounts, Clock: fake, Log: slog.New(slog.DiscardHandler)})
+	w.retain = retain.New(retain.Deps{DB: d, Custody: w.Custody, Blob: w.Blob, Accounts: w.Accounts, Clock: fake, Log: slog.New(slog.DiscardHandler), Answers: 72 * time.Hour})
 	w.Accounts.MayDestroy = retain.RefuseHeld
 	w.door = w.Door(func(deps *submit.Deps) { deps.Journal = w.retain.Journal })
 	skey, vkey, err := note.GenerateKey(rand.Reader, "clinic.test")

@@ -142,18 +142,11 @@ func parseAnswer(text []byte) ([]Forecast, error) {
 	return all, nil
 }
 
-// ForgetAnswers deletes what is too old to be asked for.
-func (d *Door) ForgetAnswers(ctx context.Context) error {
-	stale := clock.Micros(d.Clock.Now().Add(-d.IdempotencyTTL))
-	return d.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM submit_answers WHERE created_at <= ?", stale)
-		return err
-	})
-}
-
-// ForgetAnswersBefore deletes answers of the transaction's organization that
-// are older than it keeps them.
-func ForgetAnswersBefore(tx *db.Tx, before time.Time) error {
-	_, err := tx.Exec("DELETE FROM submit_answers WHERE org_id = ? AND created_at <= ?", tx.Org(), clock.Micros(before))
-	return err
+// ForgetAnswers deletes some answers of the transaction's organization that
+// were made before a time, the oldest first. Only retain calls it, which knows
+// what must be kept.
+func ForgetAnswers(tx *db.Tx, before time.Time, most int) (n int64, err error) {
+	return tx.Exec(`DELETE FROM submit_answers WHERE (org_id, client_id, key_hmac) IN
+		(SELECT org_id, client_id, key_hmac FROM submit_answers WHERE org_id = ? AND created_at <= ? ORDER BY created_at LIMIT ?)`,
+		tx.Org(), clock.Micros(before), most)
 }

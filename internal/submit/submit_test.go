@@ -267,8 +267,21 @@ func TestIdempotency(t *testing.T) {
 			t.Errorf("after 72 hours: %v", err)
 		}
 		h.clock.Advance(73 * time.Hour)
-		if err := h.door.ForgetAnswers(ctx); err != nil || h.rows("submit_answers") != 0 {
-			t.Errorf("%d answers kept for ever, %v", h.rows("submit_answers"), err)
+		left := h.rows("submit_answers")
+		for _, most := range []int{1, 100} {
+			if err := h.DB.Write(ctx, h.Org.ID, func(tx *db.Tx) error {
+				n, err := submit.ForgetAnswers(tx, h.clock.Now().Add(-72*time.Hour), most)
+				if want := min(left, most); int(n) != want {
+					t.Errorf("%d answers forgotten, want %d", n, want)
+				}
+				left -= int(n)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := h.rows("submit_answers"); n != 0 {
+			t.Errorf("%d answers kept for ever", n)
 		}
 	})
 }

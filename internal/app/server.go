@@ -265,6 +265,7 @@ func (s *Server) startJobs(ctx context.Context) error {
 		{Name: "inbound.tidy", Every: 24 * time.Hour, Do: s.inbound.Tidy},
 		{Name: "inbound.names", Every: 24 * time.Hour, Do: s.Core.names.Tidy},
 		{Name: "suppress.tidy", Every: time.Hour, Do: s.Suppress.Tidy},
+		{Name: "posture.tidy", Every: 24 * time.Hour, Do: s.Posture.Tidy},
 		{Name: "partner.expiring", Every: time.Hour, Do: s.Partners.WarnExpiring},
 		s.retentionJob(),
 	}...) {

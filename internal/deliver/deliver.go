@@ -166,7 +166,7 @@ type Engine struct {
 	Deps
 	lease   *lease
 	batches shared[method, batch]
-	signed  shared[stamp, seal.Body]             // messages with their sender's signature
+	signed  shared[stamp, signedCopy]            // messages with their sender's signature
 	stamps  shared[stamp, *seal.DomainSignature] // of the other messages
 
 	mu      sync.Mutex
@@ -240,7 +240,7 @@ func New(d Deps) *Engine {
 	}
 	return &Engine{
 		batches: shared[method, batch]{limit: batchMemory, bytes: func(b batch) int64 { return b.Bytes() }},
-		signed:  shared[stamp, seal.Body]{limit: signedMemory, bytes: func(seal.Body) int64 { return 0 }},
+		signed:  shared[stamp, signedCopy]{limit: signedMemory, bytes: func(s signedCopy) int64 { return s.octets }},
 		stamps:  shared[stamp, *seal.DomainSignature]{limit: stampMemory, bytes: (*seal.DomainSignature).Bytes},
 		Deps:    d, queues: map[string]*queue{}, busy: map[id.ID]struct{}{},
 		slots: newSlots(d.Concurrency), express: newSlots(d.Concurrency), strangers: make(chan struct{}, strangersMost),

@@ -8,6 +8,7 @@ import (
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/seal"
+	"github.com/sealpost/sealpost/internal/spool"
 )
 
 // stampMemory is for signatures of messages that have more recipients.
@@ -19,6 +20,18 @@ const stampMemory = 8 << 20
 type stamp struct {
 	message id.ID
 	keys    string
+}
+
+// signedCopy is a message with all its signatures, and the memory it holds.
+type signedCopy struct {
+	body   seal.Body
+	octets int64
+}
+
+// copyOf counts what a signed message holds: the message it was made of, whose
+// body may be in memory, a new header, and what makes it longer than that was.
+func copyOf(work spool.Work, body seal.Body) signedCopy {
+	return signedCopy{body, work.Bytes() + int64(len(work.Message.Header)) + max(0, body.Size-work.Message.Size)}
 }
 
 // tlsBody is the message for tls: with the sender's signature where the policy
@@ -37,17 +50,18 @@ func (j *job) tlsBody(ctx context.Context) (seal.Body, error) {
 		key.keys += s.Selector + "." + s.Domain + " "
 	}
 	if j.doc.Sign == policy.SignAll {
-		return e.signed.get(ctx, key, func() (seal.Body, error) {
+		s, err := e.signed.get(ctx, key, func() (signedCopy, error) {
 			body, err := e.signedBody(ctx, work)
 			if err != nil || len(signers) == 0 {
-				return body, err
+				return copyOf(work, body), err
 			}
 			s, err := seal.SignForDomain(ctx, body, signers, e.Clock.Now())
 			if err != nil {
-				return body, err
+				return signedCopy{}, err
 			}
-			return body.With(s), nil
+			return copyOf(work, body.With(s)), nil
 		})
+		return s.body, err
 	}
 	body := e.body(work)
 	if len(signers) == 0 {

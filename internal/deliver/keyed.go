@@ -33,7 +33,7 @@ type batch struct {
 
 const (
 	batchMemory  = 32 << 20 // octets of ciphertext that wait for more recipients
-	signedMemory = 1 << 20
+	signedMemory = 16 << 20
 )
 
 // wantsKey reports whether any seal of the plan needs a key of the recipient.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/big"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fault"
@@ -283,4 +285,23 @@ func TestTheFileShowsNoSecret(t *testing.T) {
 	if bytes.Contains(disk, secret) || bytes.Contains(disk, []byte("canary-client")) || bytes.Contains(disk, us.Raw[60:100]) {
 		t.Error("the arrangement stands on disk in clear")
 	}
+}
+
+// What was opened before is of no use when the organization's keys are gone.
+func TestNothingIsUsedOfADestroyedOrganization(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		o := open(t, d)
+		one, _ := o.cert("one", false, 100)
+		o.put(partner.Change{Domain: "lab.example", Pins: []partner.Pin{partner.PinOf(partner.Certificate, one)}})
+		if got := o.terms(o.Service, o.org, "lab.example"); len(got.Certificates) != 1 {
+			t.Fatalf("%+v", got)
+		}
+		if _, err := o.house.Custody.DestroyOrg(o.org); err != nil {
+			t.Fatal(err)
+		}
+		o.clock.Advance(3 * time.Second)
+		if _, err := o.Terms(ctx, o.org, "lab.example"); !errors.Is(err, custody.ErrDestroyed) {
+			t.Errorf("the terms are still used: %v", err)
+		}
+	})
 }

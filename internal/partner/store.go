@@ -271,7 +271,7 @@ func (n *snapshot) closest(domain string) (string, *known) {
 }
 
 // learn reads with which domains something is arranged, and keeps open what
-// has not changed.
+// has not changed, as long as the organization has its keys.
 func (s *Service) learn(ctx context.Context, org id.ID, n *snapshot) error {
 	rows := map[string]*known{}
 	err := s.d.DB.Read(ctx, org, func(tx *db.Tx) error {
@@ -286,7 +286,11 @@ func (s *Service) learn(ctx context.Context, org id.ID, n *snapshot) error {
 		}, "SELECT id, domain, subdomains, changed_at FROM partner_domains WHERE org_id = ?", org)
 		return err
 	})
+	if err == nil && len(rows) > 0 {
+		_, err = s.d.Custody.Index(org, secretLabel, "") // the organization's keys may be destroyed
+	}
 	if err != nil {
+		n.rows = nil
 		return err
 	}
 	for domain, k := range rows {

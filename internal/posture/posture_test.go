@@ -455,3 +455,27 @@ func TestTheClockIsSet(t *testing.T) {
 		t.Errorf("a failing resolver is asked each time: %d questions", n)
 	}
 }
+
+func TestDomainsThatNobodyAsksForAreForgotten(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w := start(t, d)
+		kept := func() (n int) {
+			if err := w.Tidy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Read(t.Context(), db.System, func(tx *db.Tx) error { return tx.Row("SELECT count(*) FROM posture_domains").Scan(&n) }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		w.Learn(t.Context(), "modern.example", policy.Verified, "mx.modern.example")
+		w.clock.Advance(366 * 24 * time.Hour)
+		if n := kept(); n != 1 {
+			t.Errorf("%d kept after a year", n)
+		}
+		w.clock.Advance(35 * 24 * time.Hour)
+		if n := kept(); n != 0 {
+			t.Errorf("%d kept for ever", n)
+		}
+	})
+}

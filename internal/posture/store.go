@@ -46,6 +46,20 @@ func store(ctx context.Context, d *db.DB, p *Posture, now time.Time) error {
 	})
 }
 
+// forgetAfter is how long the posture of a domain is kept that nobody asked for.
+// The longest-lived thing in it is an MTA-STS policy, which lives for a year at
+// most (RFC 8461 section 3.2).
+const forgetAfter = 400 * 24 * time.Hour
+
+// Tidy forgets domains that nothing was sent to for longer than anything that
+// is known of them holds.
+func (s *Service) Tidy(ctx context.Context) error {
+	return s.db.Write(ctx, db.System, func(tx *db.Tx) error {
+		_, err := tx.Exec("DELETE FROM posture_domains WHERE updated_at < ?", clock.Micros(s.clock.Now().Add(-forgetAfter)))
+		return err
+	})
+}
+
 // entry is what memory holds of a domain. The posture is replaced whole and
 // never changed.
 type entry struct {

@@ -107,8 +107,7 @@ func TestAHoldKeepsWhatIsNoMessage(t *testing.T) {
 
 		fill(140)
 		w.pass(day)
-		held := w.send(policy.Treatment, "doe@y.example")
-		h := w.hold(w.Org.ID, retain.Hold{Scope: retain.HoldMessage, Message: held})
+		h := w.hold(w.Org.ID, retain.Hold{Scope: retain.HoldSender, Address: w.address("nobody@clinic.test")}) // covers no message
 		w.acceptWithKey("k")
 		w.pass(day)
 		fill(140)

@@ -172,7 +172,7 @@ func (s *Server) wireDelivery() {
 	s.engine = deliver.New(deliver.Deps{
 		Config: deliver.Config{
 			Node: cfg.Hostname, Concurrency: cfg.Delivery.Concurrency, PerDestination: cfg.Delivery.PerDestination,
-			RetryMin: cfg.Delivery.RetryMin, RetryMax: cfg.Delivery.RetryMax, DelayAfter: cfg.Delivery.DelayNoticeAfter,
+			RetryMin: cfg.Delivery.RetryMin, RetryMax: cfg.Delivery.RetryMax, ExpireAfter: cfg.Delivery.ExpireAfter, DelayAfter: cfg.Delivery.DelayNoticeAfter,
 			NoTLSAfter: cfg.Delivery.NoTLSAfter,
 			Alone:      s.DB.Dialect == db.SQLite, SMTPPort: cfg.Network.SMTPPort,
 		},

@@ -36,15 +36,27 @@ func (w *worker) deliver(item *spool.Work) {
 		w.unloadable(work, expires, err)
 		return
 	}
-	j := &job{w: w, work: work, plan: work.Delivery.Plan, began: w.e.Clock.Now()}
-	if !j.began.Before(work.Message.ExpiresAt) {
-		w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
-		return
+	j := &job{w: w, work: work, plan: work.Delivery.Plan, began: w.e.Clock.Now(), until: work.Message.ExpiresAt}
+	if !j.began.Before(j.until) {
+		if !w.e.missed(work) {
+			w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
+			return
+		}
+		j.until = j.began.Add(w.e.ExpireAfter)
 	}
 	if done := j.suppressed(ctx) || j.refresh(ctx); done {
 		return
 	}
 	j.attempt(ctx)
+}
+
+// missed reports whether a delivery was due before it expired and was not tried
+// since: this node was off, or the clock was set forward. It is tried once
+// more, since to give up is to have tried for some days (RFC 5321 section
+// 4.5.4.1). A limit that the sender set is kept.
+func (e *Engine) missed(work spool.Work) bool {
+	m := work.Message
+	return m.ExpiresAt.Equal(m.SendAt.Add(e.ExpireAfter)) && work.Delivery.NextAt.Before(m.ExpiresAt)
 }
 
 // load reads what did not come in memory. Beside an error it leaves when the
@@ -94,6 +106,7 @@ type job struct {
 	plan  policy.Plan
 	known way
 	began time.Time
+	until time.Time             // the peer must have the message
 	weak  *smtpclient.WeakError // why the last seal could not be used
 	first *smtpclient.WeakError // why the first could not
 
@@ -371,7 +384,7 @@ func (j *job) send(ctx context.Context, s policy.Seal, taken spool.State, a *sea
 	case !ours:
 		return
 	}
-	reply, err := w.hand(ctx, j.known, a, j.work.Message.ExpiresAt, false)
+	reply, err := w.hand(ctx, j.known, a, j.until, false)
 	j.record(s, taken, reply, err)
 }
 

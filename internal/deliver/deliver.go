@@ -80,6 +80,7 @@ type Config struct {
 	PerDestination int    // connections to one domain
 	RetryMin       time.Duration
 	RetryMax       time.Duration
+	ExpireAfter    time.Duration // the life of messages whose senders set none
 	NoTLSAfter     time.Duration // how long a delivery looks for a private transport before it fails for want of one; 0 for 4 h
 	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
 	Window         int           // deliveries in memory; 0 stands for 50,000

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/fake"
+	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/spool"
 	"github.com/sealpost/sealpost/internal/submit"
 )
@@ -76,4 +78,48 @@ func TestTheClockIsSet(t *testing.T) {
 	}
 	i := h.accept(submit.Draft{}, "anna@modern.example").Deliveries[0].Delivery
 	passes("new mail goes after a year", func() bool { return h.delivery(i).State == spool.Delivered })
+}
+
+// TestOneLastAttempt: a clock that is set forward, or a node that was off, ends
+// no message unasked, but for those whose sender said when.
+func TestOneLastAttempt(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB) {
+		var up atomic.Bool
+		clk := clock.NewFake(time.Now().UTC().Truncate(time.Second))
+		h := start(t, d, internet(t), func(deps *deliver.Deps) {
+			deps.Clock, deps.RetryMin, deps.RetryMax, deps.ExpireAfter = clk, 10*time.Minute, 10*time.Minute, 48*time.Hour
+		})
+		h.door.Clock = clk
+		h.add(fake.Domain{Name: "later.example", Host: &fake.Behavior{Rcpt: func(to string, _ int) string {
+			if up.Load() && to != "never@later.example" {
+				return ""
+			}
+			return "451 4.3.0 not now"
+		}}})
+		open := h.accept(submit.Draft{}, "open@later.example").Deliveries[0].Delivery
+		never := h.accept(submit.Draft{}, "never@later.example").Deliveries[0].Delivery
+		limited := h.accept(submit.Draft{ExpiresAt: clk.Now().Add(47 * time.Hour)}, "limited@later.example").Deliveries[0].Delivery
+		passes := func(what string, ok func() bool) {
+			t.Helper()
+			left := 120
+			h.until(what, func() bool {
+				if left--; left > 0 {
+					clk.Advance(time.Second)
+				}
+				return ok()
+			})
+		}
+		for _, i := range []id.ID{open, never, limited} {
+			passes("a first attempt", func() bool { return h.delivery(i).State == spool.Deferred && h.delivery(i).Attempts == 1 })
+		}
+		up.Store(true)
+		clk.Jump(365 * 24 * time.Hour)
+		for i, want := range map[id.ID]spool.Delivery{open: {State: spool.Delivered, Attempts: 2}, never: {State: spool.Expired, Attempts: 2},
+			limited: {State: spool.Expired, Attempts: 1}} {
+			passes("it ends", func() bool { return h.delivery(i).State.Settled() })
+			if got := h.delivery(i); got.State != want.State || got.Attempts != want.Attempts {
+				t.Errorf("%s after %d attempts, want %s after %d", got.State, got.Attempts, want.State, want.Attempts)
+			}
+		}
+	})
 }

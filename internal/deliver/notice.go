@@ -17,11 +17,12 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 	e := w.e
 	var n spool.Notice
 	var floor policy.Grade
+	var require bool
 	err := e.DB.Read(ctx, work.Org, func(tx *db.Tx) (err error) {
 		if n, err = spool.LoadNotice(tx, e.Custody, work.ID); err != nil {
 			return err
 		}
-		floor, err = spool.NoticeFloor(tx, n.Delivery)
+		floor, require, err = spool.NoticeFloor(tx, n.Delivery)
 		return err
 	})
 	n.ID = work.ID // also where nothing could be read
@@ -36,11 +37,12 @@ func (w *worker) deliverNotice(ctx context.Context, work spool.Work) {
 		e.Log.Warn("a notice could not be read; it is tried again", "notice", work.ID, "error", err)
 		w.noticeLater(work, n, spool.ReasonTemporary)
 	default:
-		w.sendNotice(ctx, work, n, floor)
+		require = require && (n.Kind == spool.KindDSN || n.Kind == spool.KindDelay)
+		w.sendNotice(ctx, work, n, floor, require)
 	}
 }
 
-func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade) {
+func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice, floor policy.Grade, require bool) {
 	known, err := w.e.way(ctx, work.Org, work.Domain)
 	switch {
 	case err != nil:
@@ -66,7 +68,11 @@ func (w *worker) sendNotice(ctx context.Context, work spool.Work, n spool.Notice
 		return
 	}
 	text := n.Text.Reveal()
-	a, err := w.e.signedForDomain(ctx, work.Org, seal.Report(n.To, floor, text), fromDomains(text))
+	report := seal.Report(n.To, floor, text)
+	if require {
+		report = report.Protected()
+	}
+	a, err := w.e.signedForDomain(ctx, work.Org, report, fromDomains(text))
 	if err != nil {
 		w.e.Log.Warn("a notice could not be signed; it is tried again", "notice", work.ID, "error", err)
 		w.noticeLater(work, n, spool.ReasonTemporary)

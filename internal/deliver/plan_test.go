@@ -201,6 +201,11 @@ func TestAThousandRecipients(t *testing.T) {
 // post queues a code mail about a delivery.
 func (h *node) post(message, delivery id.ID, to string, live time.Duration) id.ID {
 	h.T.Helper()
+	return h.postKind(spool.KindCode, message, delivery, to, live)
+}
+
+func (h *node) postKind(kind string, message, delivery id.ID, to string, live time.Duration) id.ID {
+	h.T.Helper()
 	n := id.New()
 	recipient, err := mail.ParseAddress(to)
 	if err != nil {
@@ -212,7 +217,7 @@ func (h *node) post(message, delivery id.ID, to string, live time.Duration) id.I
 			return err
 		}
 		now := time.Now()
-		_, err = spool.PostNotice(tx, spool.Notice{ID: n, Org: h.Org.ID, Message: message, Delivery: delivery, Kind: spool.KindCode, Once: n.Text(id.Notice), Key: m.Key,
+		_, err = spool.PostNotice(tx, spool.Notice{ID: n, Org: h.Org.ID, Message: message, Delivery: delivery, Kind: kind, Once: n.Text(id.Notice), Key: m.Key,
 			To: recipient, Text: private.NewBytes([]byte("Subject: code\r\n\r\n123 456\r\n")), CreatedAt: now, ExpiresAt: now.Add(live)}, id.ID{})
 		return err
 	}); err != nil {
@@ -235,6 +240,31 @@ func (h *node) noticeState(n id.ID) (state string) {
 func (h *node) noticeIs(n id.ID, want spool.State) {
 	h.T.Helper()
 	h.until("the notice is "+string(want), func() bool { return h.noticeState(n) == string(want) })
+}
+
+// TestReportsOnREQUIRETLS go under REQUIRETLS where the sender's host offers it
+// (RFC 8689 section 5), and others do not.
+func TestReportsOnREQUIRETLS(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB) {
+		h := start(t, d, internet(t), nil)
+		for _, tc := range []struct {
+			kind  string
+			asked bool
+			to    string
+			want  bool
+		}{
+			{spool.KindDSN, true, "dsn@requiretls.example", true},
+			{spool.KindDelay, true, "delay@requiretls.example", true},
+			{spool.KindDSN, false, "plain@requiretls.example", false},
+			{spool.KindDSN, true, "dsn@modern.example", false},
+		} {
+			r := h.accept(submit.Draft{RequireTLS: tc.asked}, "kofi@requiretls.example")
+			h.noticeIs(h.postKind(tc.kind, r.Message, r.Deliveries[0].Delivery, tc.to, time.Hour), spool.Delivered)
+			if got := h.net.Messages(tc.to); len(got) != 1 || got[0].RequireTLS != tc.want {
+				t.Errorf("%s to %s: %d arrived, or not as asked", tc.kind, tc.to, len(got))
+			}
+		}
+	})
 }
 
 // TestACodeDoesNotWait: every worker of the domain hangs, no connection is

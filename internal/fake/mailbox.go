@@ -24,6 +24,7 @@ type Message struct {
 	TLS        string // "TLS 1.3 TLS_AES_128_GCM_SHA256", or empty when it came in clear
 	Host       string // the MX that took it
 	ReceivedAt time.Time
+	RequireTLS bool // under REQUIRETLS (RFC 8689)
 }
 
 // MarshalJSON is the form of the mailboxes' HTTP interface. Where raw is not

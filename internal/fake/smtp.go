@@ -29,6 +29,7 @@ type session struct {
 	from     string
 	mail     bool
 	utf8     bool // SMTPUTF8 was asked for in MAIL
+	require  bool // REQUIRETLS was
 	size     int64
 	rcpts    []string
 	chunks   []byte // BDAT so far
@@ -176,7 +177,7 @@ func (s *session) command(line string) error {
 }
 
 func (s *session) reset() {
-	s.from, s.mail, s.utf8, s.size, s.rcpts = "", false, false, 0, s.rcpts[:0]
+	s.from, s.mail, s.utf8, s.require, s.size, s.rcpts = "", false, false, false, 0, s.rcpts[:0]
 	s.chunks, s.chunked, s.chunkBad = nil, 0, ""
 }
 
@@ -333,6 +334,7 @@ func (s *session) mailParam(key, value string) (problem string) {
 		}
 	case "REQUIRETLS":
 		if s.tls != "" && s.b.RequireTLS {
+			s.require = true
 			return ""
 		}
 	}
@@ -394,7 +396,7 @@ func (s *session) accept(raw []byte) error {
 		s.h.messages.Add(1)
 		s.n.boxes.add(Message{
 			From: s.from, To: to, Raw: raw, TLS: s.tls, Host: s.h.name,
-			ReceivedAt: s.n.opts.Clock.Now(),
+			ReceivedAt: s.n.opts.Clock.Now(), RequireTLS: s.require,
 		})
 		if status, from := s.b.Returns, s.from; status != "" {
 			s.n.work.Go(func() { s.n.sendBack(s.h, status, from, to) })

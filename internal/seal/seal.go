@@ -54,6 +54,7 @@ type Artifact struct {
 	from, to   mail.Address
 	floor      policy.Grade
 	requireTLS bool
+	preferTLS  bool // REQUIRETLS where the next hop offers it
 	body       Body
 }
 
@@ -68,6 +69,18 @@ func (a *Artifact) Floor() policy.Grade { return a.floor }
 
 // RequireTLS asks the next hop for REQUIRETLS (RFC 8689).
 func (a *Artifact) RequireTLS() bool { return a.requireTLS }
+
+// PrefersRequireTLS asks for REQUIRETLS where the next hop offers it.
+func (a *Artifact) PrefersRequireTLS() bool { return a.preferTLS }
+
+// Protected is a report about a message under REQUIRETLS. It goes under that
+// too, where it can (RFC 8689 section 5). It holds nothing of the message, so
+// it goes without where it cannot, rather than be lost.
+func (a *Artifact) Protected() *Artifact {
+	p := *a
+	p.preferTLS = true
+	return &p
+}
 
 // Size is the number of octets, as declared with SIZE (RFC 1870).
 func (a *Artifact) Size() int64 { return a.body.Size }

@@ -157,12 +157,13 @@ func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
 	return true, ledger.Append(tx, ledger.Fact{Type: t, Message: n.Message, Delivery: n.Delivery, At: o.At, Data: fact})
 }
 
-// NoticeFloor is the least grade for notices about a delivery: its plan's. What
-// is about no delivery has the least that any notice has.
-func NoticeFloor(tx *db.Tx, delivery id.ID) (policy.Grade, error) {
+// NoticeFloor is the least grade for notices about a delivery: its plan's, and
+// whether that asks for REQUIRETLS. What is about no delivery has the least
+// that any notice has.
+func NoticeFloor(tx *db.Tx, delivery id.ID) (floor policy.Grade, requireTLS bool, err error) {
 	if delivery.IsZero() {
-		return policy.Encrypted, nil
+		return policy.Encrypted, false, nil
 	}
 	d, err := LoadDelivery(tx, nil, delivery)
-	return d.Plan.NoticeFloor, err
+	return d.Plan.NoticeFloor, d.Plan.RequireTLS, err
 }

@@ -161,7 +161,7 @@ func (c *Conn) dot(ctx context.Context, a *seal.Artifact) (Reply, error) {
 	if !reply.Accepted() {
 		return reply, &RefusedError{Stage: StageDot, Reply: reply}
 	}
-	c.ev.RequireTLS = a.RequireTLS()
+	c.ev.RequireTLS = c.requires(a)
 	return reply, nil
 }
 
@@ -198,6 +198,11 @@ type command struct {
 	timeout time.Duration
 }
 
+// requires reports whether REQUIRETLS is said.
+func (c *Conn) requires(a *seal.Artifact) bool {
+	return a.RequireTLS() || a.PrefersRequireTLS() && c.ext.requireTLS && c.ev.Grade >= policy.Authenticated
+}
+
 func (c *Conn) commands(a *seal.Artifact, seven bool) []command {
 	from := "MAIL FROM:<" + a.From().Reveal() + ">"
 	if c.ext.size > 0 && !seven {
@@ -209,7 +214,7 @@ func (c *Conn) commands(a *seal.Artifact, seven bool) []command {
 	if a.UTF8() {
 		from += " SMTPUTF8"
 	}
-	if a.RequireTLS() {
+	if c.requires(a) {
 		from += " REQUIRETLS"
 	}
 	cmds := []command{

@@ -211,6 +211,11 @@ func TestRequireTLS(t *testing.T) {
 		if c.Evidence().RequireTLS != (tc.want == "ok") {
 			t.Errorf("evidence %+v", c.Evidence())
 		}
+		// A report goes without REQUIRETLS where it must.
+		report := seal.Report(addr(t, tc.to), policy.Encrypted, []byte("Subject: report\r\n\r\nx\r\n")).Protected()
+		if _, err := c.Send(t.Context(), report, time.Hour); err != nil || c.Evidence().RequireTLS != (tc.want == "ok") {
+			t.Errorf("a report: %v, %+v", err, c.Evidence())
+		}
 	}
 }
 

@@ -18,8 +18,10 @@ import (
 type tallies struct {
 	s *Server
 
+	counting sync.Mutex // of the one who counts; others are told what is known
+	next     time.Time  // they are not counted before
+
 	mu         sync.Mutex
-	next       time.Time // they are not counted before
 	piles      []spool.Pile
 	suppressed map[suppress.Reason]int // nil: nothing is known, since the last count failed
 }
@@ -27,20 +29,23 @@ type tallies struct {
 const (
 	tallyEvery = time.Minute
 	tallyShare = 100
-	tallyMost  = 5 * time.Second
+	tallyMost  = 30 * time.Second
 )
 
 func (*tallies) Describe(ch chan<- *prometheus.Desc) { ch <- depthDesc; ch <- suppressedDesc }
 
 // Collect counts where it is time to, and tells what is known.
 func (t *tallies) Collect(ch chan<- prometheus.Metric) {
+	if t.counting.TryLock() {
+		if began := t.s.Clock.Now(); !began.Before(t.next) {
+			t.count(began)
+			now := t.s.Clock.Now()
+			t.next = now.Add(max(tallyEvery, tallyShare*now.Sub(began)))
+		}
+		t.counting.Unlock()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if began := t.s.Clock.Now(); !began.Before(t.next) {
-		t.count(began)
-		now := t.s.Clock.Now()
-		t.next = now.Add(max(tallyEvery, tallyShare*now.Sub(began)))
-	}
 	if t.suppressed == nil {
 		return
 	}
@@ -55,13 +60,18 @@ func (t *tallies) Collect(ch chan<- prometheus.Metric) {
 func (t *tallies) count(now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), tallyMost)
 	defer cancel()
+	var piles []spool.Pile
+	var suppressed map[suppress.Reason]int
 	if err := t.s.DB.Read(ctx, db.System, func(tx *db.Tx) (err error) {
-		if t.piles, err = spool.Piles(tx); err != nil {
+		if piles, err = spool.Piles(tx); err != nil {
 			return err
 		}
-		t.suppressed, err = suppress.Count(tx, now)
+		suppressed, err = suppress.Count(tx, now)
 		return err
 	}); err != nil {
-		t.suppressed = nil
+		suppressed = nil
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.piles, t.suppressed = piles, suppressed
 }

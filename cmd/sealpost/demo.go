@@ -144,7 +144,7 @@ func (d *demo) config() (*config.Config, error) {
 	cfg := config.Default()
 	port := freePort(8080)
 	d.url = "http://localhost:" + strconv.Itoa(port)
-	cert, key, err := d.net.IssueFiles(d.dir, "server", []string{"localhost", "127.0.0.1"}, fake.CertOptions{})
+	cert, key, err := d.net.IssueFiles(d.dir, "server", []string{"localhost", "127.0.0.1", "mail." + demoDomain}, fake.CertOptions{})
 	if err != nil {
 		return nil, err
 	}

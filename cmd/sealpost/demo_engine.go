@@ -86,7 +86,11 @@ func (d *demo) settleEngine(ctx context.Context, org id.ID) error {
 
 func (d *demo) settleReturns(ctx context.Context, org id.ID) error {
 	us, host := d.core.Config.Hostname, inbound.DefaultHost(demoDomain)
-	d.net.SetA(us, netip.MustParseAddr("127.0.0.1"))
+	addr := netip.MustParseAddr("127.0.0.1")
+	d.net.SetA(us, addr)
+	d.net.SetPTR(addr, us)
+	d.net.SetTXT(demoDomain, "v=spf1 a:"+us+" -all")
+	d.net.SetTXT("_dmarc."+demoDomain, "v=DMARC1; p=reject; rua=mailto:dmarc@"+host)
 	d.net.SetMX(host, fake.MX{Preference: 10, Host: us})
 	for _, r := range d.core.ReturnPaths.Records(host) {
 		if r.Type == "TXT" {

@@ -1,5 +1,10 @@
 package classify
 
+import (
+	"strconv"
+	"testing"
+)
+
 // others say the same in words that no provider documents.
 var others = map[Class][]string{
 	MailboxUnknown: {
@@ -159,4 +164,51 @@ var others = map[Class][]string{
 		"554 5.4.6 The message has come by here before: it runs in a loop. Check where mail for the recipient's domain is routed.",
 		"550 This is about a user. An unknown problem occurred.",
 	},
+}
+
+// notHard speak of mailboxes and users, but of none that does not exist: a
+// mailbox taken for gone gets no mail for months.
+var notHard = []string{
+	"550 The recipient's mail server is unavailable",
+	"550 5.7.1 Recipient is not a customer who takes mail from you",
+	"550 The attachment was removed, the recipient's policy does not allow it",
+	"550 User's mailbox is temporarily unavailable",
+	"550 Your account is invalid, authenticate first",
+	"550 5.7.1 Your IP address is not listed in our whitelist",
+	"550 The sender's mailbox does not exist",
+	"550 Account of the sender has been deleted",
+	"550 The message was rejected because the recipient's filter found invalid headers",
+	"550 Return address does not exist",
+	"550 Reverse lookup: the address has no name, unknown host",
+	"550 5.7.1 The email address of the sender is unknown to the recipient",
+	"554 Error: no valid recipients",
+	"550 From address does not exist",
+	"550 Message to user refused, unknown reason",
+	"550 Recipient's server does not have a valid certificate",
+	"550 Mailbox is locked by another process",
+	"550 Mailbox not available right now, try later",
+	"550 5.3.0 User's home directory is not available",
+	"550 database not available for user lookup",
+	"550 recipient verification not available",
+	"550 MAIL FROM address is invalid",
+	"550 Your email address is not valid on this server",
+	"550 User quota not available",
+	"550 The recipient has removed you from the contacts",
+	"550 No user authentication",
+	"550 Invalid address in header From",
+	"550 Recipient declined: not a known sender",
+	"550 The user has blocked unknown senders",
+	"550 recipient does not accept mail from unknown domain",
+}
+
+func TestNotHard(t *testing.T) {
+	for _, line := range notHard {
+		code, _ := strconv.Atoi(line[:3])
+		if Hard(code, "", line) {
+			t.Error(line)
+		}
+	}
+	if !Hard(550, "", "550 The mailbox does not exist") {
+		t.Error("nothing is hard")
+	}
 }

@@ -127,6 +127,9 @@ func (q *queueRun) drain(ctx context.Context, what string) (perSecond float64, e
 		return 0, err
 	}
 	defer q.p.stop()
+	if err := profileSignal(q.o, q.p); err != nil {
+		return 0, err
+	}
 	began, stopWatching := time.Now(), watchMemory(q.p.pids()...)
 	after, err := q.s.count(before.Received + backlog)
 	if err != nil {

@@ -108,8 +108,9 @@ type crowd struct {
 }
 
 // crowdDomain names the domains of a crowd; domain i has the host i modulo
-// their number.
-func crowdDomain(i int) string { return "d" + strconv.Itoa(i) + ".crowd.example" }
+// their number. Each is registered by somebody else: about those of one
+// registered domain little is asked at once.
+func crowdDomain(i int) string { return "crowd" + strconv.Itoa(i) + ".example" }
 
 func (c crowd) gather(n *fake.Internet) error {
 	host := func(i int) string { return "mx" + strconv.Itoa(i%c.hosts) + ".crowd.example" }

@@ -61,6 +61,7 @@ var others = map[Class][]string{
 		"552 容量已满",
 	},
 	Policy: {
+		"554 5.7.1 Access denied, listed by Spamhaus ZEN",
 		"550 Rejected because your address is listed in a blocklist",
 		"554 5.7.1 You are not allowed to connect",
 		"550 Access from your IP has been restricted",
@@ -162,7 +163,7 @@ var others = map[Class][]string{
 		"I/O error",
 		"554 5.4.6 The message has passed too many mail servers (50 or more Received fields), as one does that runs in a loop. Check where mail for the recipient's domain is routed.",
 		"554 5.4.6 The message has come by here before: it runs in a loop. Check where mail for the recipient's domain is routed.",
-		"550 This is about a user. An unknown problem occurred.",
+		"550 Nothing is wrong with the user. The unavailable part is ours.",
 	},
 }
 

@@ -35,7 +35,7 @@ var wordings = []wording{
 		"due to/considered/classified as/identified as/detected as/flagged as/marked as/rejected as/recognized as/appears to be/" +
 			"judged to be/suspicion of/suspected/likely/looks like/probability/as…spam/unsolicited/junk",
 		"spam+filter/engine/points/score/detected/rejected/discarded/content/message not/mail/classification/score/message rejected",
-		"by+spam/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
+		"by+spam /spamassassin/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
 	}},
 	// Gmail limits the rate of what it cannot authenticate.
 	{meaning{Policy, false}, []string{"spf/dkim/dmarc…didnt pass/did not pass/not pass/fail"}},

@@ -52,13 +52,12 @@ func (c *Core) sources() (all []netip.Addr) {
 const messagesOfStranger = 600
 
 func (s *Server) wireInbound() error {
-	relay, err := s.members()
-	if err != nil {
+	if err := s.wireMembers(); err != nil {
 		return err
 	}
 	s.inbound = inbound.New(inbound.Deps{DB: s.DB, Custody: s.Custody, Clock: s.Clock, Log: s.Log, Tracer: s.tracer, Paths: s.ReturnPaths,
 		Suppress: s.Suppress, Hostname: s.Config.Hostname, MaxSize: int64(s.Config.Limits.MessageSize), Report: s.TakeReport,
-		Relay: relay, Told: s.cameBack})
+		Relay: s.members.Relay(), Told: s.cameBack})
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (c *Core) openRoutes() {
 }
 
 // members wires the relay of mail for members.
-func (s *Server) members() (*inbound.Relay, error) {
+func (s *Server) wireMembers() error {
 	in := s.Config.Inbound
 	d := inbound.MembersDeps{Accounts: s.Accounts, Log: s.Log, Routes: s.Routes, Names: s.names,
 		Callout:          inbound.NewCallout(inbound.CalloutDeps{Clock: s.Clock, Log: s.Log, Ask: s.AskRoute}),
@@ -34,15 +34,16 @@ func (s *Server) members() (*inbound.Relay, error) {
 	var err error
 	if in.Rspamd != "" {
 		if d.Rspamd, err = scan.NewRspamd(scan.RspamdDeps{URL: in.Rspamd}); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if in.ClamAV != "" {
 		if d.ClamAV, err = scan.NewClamAV(scan.ClamAVDeps{URL: in.ClamAV}); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return inbound.NewMembers(d).Relay(), nil
+	s.members = inbound.NewMembers(d)
+	return nil
 }
 
 // routeOf is for the engine.

@@ -51,6 +51,7 @@ type Server struct {
 	figures  *deliver.Figures // nil without the role deliver
 
 	inbound *inbound.Door
+	members *inbound.Members
 
 	sessions *tlsrpt.Counter // nil without the role deliver
 
@@ -129,6 +130,9 @@ func (s *Server) Stop(ctx context.Context) {
 		doors.Go(func() { _ = s.smtp.Shutdown(ctx) })
 	}
 	doors.Wait()
+	if s.members != nil {
+		s.members.Stop()
+	}
 	if s.jobs != nil {
 		s.jobs.Stop()
 	}

@@ -31,11 +31,17 @@ type signedData struct {
 	signers      []signerInfo
 }
 
+// certificateName is how a certificate is named: by issuer and serial number, or
+// by the identifier of its key.
+type certificateName struct {
+	issuer []byte // as DER; or
+	serial *big.Int
+	keyID  []byte // SubjectKeyIdentifier
+}
+
 // signerInfo is RFC 5652 section 5.3.
 type signerInfo struct {
-	issuer    []byte // of the certificate, as DER; or
-	serial    *big.Int
-	keyID     []byte // SubjectKeyIdentifier
+	certificateName
 	digest    algorithm
 	signing   algorithm
 	signature []byte
@@ -155,17 +161,10 @@ func readSignerInfo(in *cryptobyte.String) (si signerInfo, ok bool) {
 }
 
 func (si *signerInfo) readSigner(in *cryptobyte.String) bool {
-	if in.PeekASN1Tag(cbasn1.SEQUENCE) {
-		var name, issuer cryptobyte.String
-		si.serial = new(big.Int)
-		if !in.ReadASN1(&name, cbasn1.SEQUENCE) || !name.ReadASN1Element(&issuer, cbasn1.SEQUENCE) ||
-			!name.ReadASN1Integer(si.serial) || !name.Empty() {
-			return false
-		}
-		si.issuer = issuer
-		return true
-	}
 	var id cryptobyte.String
+	if in.PeekASN1Tag(cbasn1.SEQUENCE) {
+		return in.ReadASN1(&id, cbasn1.SEQUENCE) && si.readIssuerAndSerial(id)
+	}
 	// Some programs write the identifier as a constructed string in BER, which
 	// keeps its implicit tag: they are not understood.
 	if !in.ReadASN1(&id, cbasn1.Tag(0).ContextSpecific()) {
@@ -175,12 +174,23 @@ func (si *signerInfo) readSigner(in *cryptobyte.String) bool {
 	return len(id) > 0
 }
 
-// names tells whether c is the signer's certificate.
-func (si *signerInfo) names(c *x509.Certificate) bool {
-	if si.serial != nil {
-		return c.SerialNumber.Cmp(si.serial) == 0 && bytes.Equal(c.RawIssuer, si.issuer)
+// readIssuerAndSerial reads what is inside of an IssuerAndSerialNumber.
+func (n *certificateName) readIssuerAndSerial(in cryptobyte.String) bool {
+	var issuer cryptobyte.String
+	serial := new(big.Int)
+	if !in.ReadASN1Element(&issuer, cbasn1.SEQUENCE) || !in.ReadASN1Integer(serial) || !in.Empty() {
+		return false
 	}
-	return bytes.Equal(c.SubjectKeyId, si.keyID)
+	n.issuer, n.serial = issuer, serial
+	return true
+}
+
+// names tells whether c is the certificate that is named.
+func (n *certificateName) names(c *x509.Certificate) bool {
+	if n.serial != nil {
+		return c.SerialNumber.Cmp(n.serial) == 0 && bytes.Equal(c.RawIssuer, n.issuer)
+	}
+	return len(n.keyID) > 0 && bytes.Equal(c.SubjectKeyId, n.keyID)
 }
 
 // attributes are the signed attributes that are looked at. Each has one value
@@ -190,6 +200,7 @@ type attributes struct {
 	messageDigest []byte
 	at            time.Time
 	capabilities  []string
+	preference    *preference
 	certificate   *certificateHash
 	protect       *protected
 }
@@ -226,10 +237,10 @@ func readAttributes(der []byte) (out attributes, elements [][]byte, ok bool) {
 	return out, elements, out.contentType != nil && out.messageDigest != nil
 }
 
-// knows tells the attributes that decide whether a signature is valid.
+// knows tells the attributes that are looked at.
 func (a *attributes) knows(oid asn1.ObjectIdentifier) bool {
 	for _, known := range []asn1.ObjectIdentifier{oidAttrContentType, oidAttrMessageDigest, oidAttrSigningTime,
-		oidAttrCapabilities, oidAttrCertificateV2, oidAttrProtect} {
+		oidAttrCapabilities, oidAttrKeyPreference, oidAttrCertificateV2, oidAttrProtect} {
 		if known.Equal(oid) {
 			return true
 		}
@@ -252,6 +263,8 @@ func (a *attributes) read(oid asn1.ObjectIdentifier, v cryptobyte.String) bool {
 		return a.readProtected(v)
 	case oid.Equal(oidAttrCapabilities):
 		a.capabilities = readCapabilities(v)
+	case oid.Equal(oidAttrKeyPreference):
+		a.preference = readPreference(v)
 	}
 	return true
 }

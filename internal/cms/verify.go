@@ -40,6 +40,10 @@ type Signature struct {
 	At           time.Time // what the signer says; zero when it does not
 	Certificate  *x509.Certificate
 	Capabilities []string // content ciphers the signer can read, best liked first; of a valid signature alone
+	// Encryption is the certificate that the signer wants to be written to
+	// with (RFC 8551 section 2.5.3); of a valid signature alone. It is nil
+	// where the message does not bring it. Nothing about it is proved.
+	Encryption *x509.Certificate
 }
 
 // Signed is what a SignedData holds.
@@ -235,7 +239,7 @@ func (v *verifier) try(s Signature, si signerInfo, how howSigned, attrs attribut
 		}
 		for _, octets := range orders {
 			if how.verify(key, octets, v.sums, si) {
-				s.Status, s.Capabilities = SignatureValid, attrs.capabilities
+				s.Status, s.Capabilities, s.Encryption = SignatureValid, attrs.capabilities, v.sd.encryption(c, attrs.preference)
 				return s
 			}
 		}

@@ -12,21 +12,31 @@ import (
 	"github.com/sealpost/sealpost/internal/scan"
 )
 
-// harvest keeps the key that came with mail whose author's domain is proved.
-// Nothing hangs on it: what cannot be kept comes again with the next mail.
-func (c *checks) harvest(ctx context.Context) {
-	if c.m.Harvest == nil || c.verdict.DMARC.Word != dmarc.Pass || len(c.findings) > 0 || c.opinion.Action == scan.Mark {
-		return
-	}
+// proved gives the one author of mail whose domain vouches for it and that
+// looks like nothing bad, or the zero address: only such mail teaches keys.
+func (c *checks) proved() mail.Address {
 	from := c.header.Mailboxes("From")
-	if len(from) != 1 {
+	if c.m.Harvest == nil || c.verdict.DMARC.Word != dmarc.Pass || len(c.findings) > 0 || c.opinion.Action == scan.Mark || len(from) != 1 {
+		return mail.Address{}
+	}
+	return from[0].Address
+}
+
+// harvest keeps the keys that came with mail of a proved author. Nothing hangs
+// on it: what cannot be kept comes again with the next mail.
+func (c *checks) harvest(ctx context.Context) {
+	if c.author.IsZero() {
 		return
 	}
-	key, found := autocrypt(c.header, from[0].Address)
-	if !found {
-		return
+	if key, found := autocrypt(c.header, c.author); found {
+		c.keep(ctx, policy.PGP, key)
 	}
-	if err := c.m.Harvest(ctx, c.org, from[0].Address, policy.PGP, key); err != nil && !fault.Is(err, fault.Refused) && !fault.Is(err, fault.Invalid) {
+	c.keepShown()
+}
+
+func (c *checks) keep(ctx context.Context, kind policy.Seal, key []byte, capabilities ...string) {
+	err := c.m.Harvest(ctx, c.org, c.author, kind, key, capabilities...)
+	if err != nil && !fault.Is(err, fault.Refused) && !fault.Is(err, fault.Invalid) {
 		c.m.Log.Warn("a key that came with mail could not be kept", "org", c.org.Text(id.Org), "reason", fault.From(err).Reason)
 	}
 }

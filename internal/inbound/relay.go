@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/dmarc"
@@ -58,10 +60,27 @@ type MembersDeps struct {
 //   - A check that cannot be made defers the message; none is left out.
 //   - The message goes on as it came: fields are put on top of its header, and
 //     only those are taken away that speak in our name. So signatures hold.
-type Members struct{ MembersDeps }
+type Members struct {
+	MembersDeps
+	signed  *semaphore.Weighted // of signedRoom
+	keeping sync.WaitGroup
+	running context.Context // until Stop
+	stop    context.CancelFunc
+}
 
 // NewMembers gives the relay of mail for members.
-func NewMembers(d MembersDeps) *Members { return &Members{d} }
+func NewMembers(d MembersDeps) *Members {
+	m := &Members{MembersDeps: d, signed: semaphore.NewWeighted(signedRoom)}
+	m.running, m.stop = context.WithCancel(context.Background())
+	return m
+}
+
+// Stop gives up what is still being found out about certificates that came with
+// mail. No mail may come any more.
+func (m *Members) Stop() {
+	m.stop()
+	m.keeping.Wait()
+}
 
 // Relay is the relay as the door calls it.
 func (m *Members) Relay() *Relay { return &Relay{Knows: m.Knows, Accept: m.Accept} }
@@ -115,7 +134,9 @@ type checks struct {
 	opinion  scan.Opinion
 	virus    string
 	findings []lookalike.Finding
-	own      bool // From names a domain of the organization itself
+	own      bool         // From names a domain of the organization itself
+	author   mail.Address // proved, or zero
+	shown    shown
 }
 
 // receivedFact is the clear part of inbound.received. It holds words and
@@ -148,6 +169,8 @@ func (c *checks) judge(ctx context.Context, recipients []mail.Address, body func
 	if err != nil {
 		return submit.Judged{}, err
 	}
+	c.author = c.proved()
+	c.signature(body)
 	spf := c.verdict.SPF
 	return submit.Judged{Header: h, Proved: spf.Result == verdict.Pass && !spf.HELO, Fact: c.fact(warnings)}, nil
 }

@@ -49,6 +49,7 @@ type suite struct {
 	asked    int
 	answer   func(to mail.Address) (bool, error) // of the route's host
 	harvests []string
+	deps     inbound.MembersDeps // the relay's
 }
 
 func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite {
@@ -71,6 +72,7 @@ func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite 
 	names := &inbound.Names{DB: d, Custody: s.Custody, Clock: s.clock, Routes: s.routes}
 	s.door = s.Door(func(deps *submit.Deps) {
 		deps.TenantFields = []string{"X-Suite-Proof"}
+		deps.MaxSize = 4 << 20
 		deps.Sent = func(ctx context.Context, org id.ID, from []mail.Mailbox) {
 			if err := names.Saw(ctx, org, from); err != nil {
 				t.Error(err)
@@ -96,7 +98,7 @@ func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite 
 	if change != nil {
 		change(&deps)
 	}
-	s.relay = inbound.NewMembers(deps).Relay()
+	s.deps, s.relay = deps, inbound.NewMembers(deps).Relay()
 	return s
 }
 

@@ -60,6 +60,8 @@ type MembersDeps struct {
 //   - A check that cannot be made defers the message; none is left out.
 //   - The message goes on as it came: fields are put on top of its header, and
 //     only those are taken away that speak in our name. So signatures hold.
+//   - Keys are learned only of proved authors, and no answer waits for what the
+//     network says of them.
 type Members struct {
 	MembersDeps
 	signed  *semaphore.Weighted // of signedRoom

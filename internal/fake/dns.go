@@ -34,6 +34,7 @@ type zone struct {
 	mu      sync.RWMutex
 	ttl     uint32
 	records map[string]map[uint16][]dns.RR
+	below   map[string]int // how many names with records are at a name or below it
 	faults  map[string]DNSFault
 	queries map[string]int
 	secure  map[string]bool // zones that are signed, and those below them that are not
@@ -45,6 +46,7 @@ func newZone(ttl uint32) *zone {
 	return &zone{
 		ttl:     ttl,
 		records: map[string]map[uint16][]dns.RR{".": {dns.TypeNS: {root}}},
+		below:   map[string]int{".": 1},
 		faults:  map[string]DNSFault{},
 		queries: map[string]int{},
 		secure:  map[string]bool{".": true},
@@ -59,13 +61,15 @@ func (z *zone) set(name string, qtype uint16, rrs []dns.RR) {
 	name = canonical(name)
 	if len(rrs) == 0 {
 		delete(z.records[name], qtype)
-		if len(z.records[name]) == 0 {
+		if z.records[name] != nil && len(z.records[name]) == 0 {
 			delete(z.records, name)
+			z.count(name, -1)
 		}
 		return
 	}
 	if z.records[name] == nil {
 		z.records[name] = map[uint16][]dns.RR{}
+		z.count(name, 1)
 	}
 	z.records[name][qtype] = rrs
 }
@@ -188,16 +192,14 @@ func (z *zone) answer(q dns.Question) (rrs []dns.RR, rcode int, silent bool) {
 
 // exists tells NXDOMAIN from an empty answer: a name with names below it
 // exists (RFC 8020).
-func (z *zone) exists(name string) bool {
-	if _, ok := z.records[name]; ok {
-		return true
+func (z *zone) exists(name string) bool { return z.below[name] > 0 }
+
+// count counts a name that has records, or has none any more, at itself and at
+// all that it is below.
+func (z *zone) count(name string, by int) {
+	for _, at := range dns.Split(name) {
+		z.below[name[at:]] += by
 	}
-	for other := range z.records {
-		if dns.IsSubDomain(name, other) {
-			return true
-		}
-	}
-	return false
 }
 
 // routes reports whether mail for domain belongs on host.

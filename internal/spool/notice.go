@@ -124,7 +124,7 @@ func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
 
 // StartNotice begins an attempt at a notice.
 func StartNotice(tx *db.Tx, it Item, run id.ID) (bool, error) {
-	n, err := tx.Exec("UPDATE spool_notices SET state = 'sending' WHERE org_id = ? AND id = ? AND state = 'ready' AND owner = ?", tx.Org(), it.ID, run)
+	n, err := tx.Exec("UPDATE spool_notices SET state = 'sending' WHERE org_id = ? AND id = ? AND state = 'ready' AND "+held, tx.Org(), it.ID, run)
 	return n == 1, err
 }
 
@@ -136,7 +136,7 @@ func FinishNotice(tx *db.Tx, n Notice, run id.ID, o Outcome) (bool, error) {
 		next = o.At
 	}
 	rows, err := tx.Exec(`UPDATE spool_notices SET state = ?, owner = NULL, next_at = ?, attempts = attempts + 1
-		WHERE org_id = ? AND id = ? AND owner = ? AND state IN ('ready', 'sending')`,
+		WHERE org_id = ? AND id = ? AND `+held+` AND state IN ('ready', 'sending')`,
 		string(o.State), clock.Micros(next), tx.Org(), n.ID, run)
 	if err != nil || rows == 0 || o.State == Deferred {
 		return rows == 1, err

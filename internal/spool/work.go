@@ -182,14 +182,20 @@ func Release(tx *db.Tx, run id.ID) error {
 	return err
 }
 
+// held fences the row of one item, which its key finds, by the run that owns it.
+// PostgreSQL has no index for IS NOT DISTINCT FROM: that of owners looks as good
+// as the key if nothing was owned when its statistics were made, and reads all
+// that the run owns.
+const held = "owner IS NOT DISTINCT FROM ?"
+
 // GiveBack lets go of one item that its run will not attempt now, or began and
 // sent nothing of: whoever takes it next may.
 func GiveBack(tx *db.Tx, it Item, run id.ID) error {
 	query := `UPDATE spool_unsettled SET state = 'ready', owner = NULL
-		WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`
+		WHERE org_id = ? AND delivery_id = ? AND ` + held + ` AND state IN ('ready', 'sending')`
 	if it.Notice {
 		query = `UPDATE spool_notices SET state = 'ready', owner = NULL
-			WHERE org_id = ? AND id = ? AND owner = ? AND state IN ('ready', 'sending')`
+			WHERE org_id = ? AND id = ? AND ` + held + ` AND state IN ('ready', 'sending')`
 	}
 	_, err := tx.Exec(query, tx.Org(), it.ID, run)
 	return err
@@ -216,7 +222,7 @@ func Abandoned(tx *db.Tx, run id.ID, limit int) ([]Item, error) {
 // applied and how. key is the message's: it seals which key of the recipient
 // was used, and may be nil where none was.
 func Start(tx *db.Tx, it Item, run id.ID, plan policy.Plan, s Sealing, key *custody.DataKey, at time.Time) (bool, error) {
-	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE org_id = ? AND delivery_id = ? AND state = 'ready' AND owner = ?", tx.Org(), it.ID, run)
+	n, err := tx.Exec("UPDATE spool_unsettled SET state = 'sending' WHERE org_id = ? AND delivery_id = ? AND state = 'ready' AND "+held, tx.Org(), it.ID, run)
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -246,10 +252,10 @@ func Finish(tx *db.Tx, it Item, run id.ID, key *custody.DataKey, o Outcome) (boo
 			next = o.At
 		}
 		n, err = tx.Exec(`UPDATE spool_unsettled SET state = ?, owner = NULL, next_at = ?
-			WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')`,
+			WHERE org_id = ? AND delivery_id = ? AND `+held+` AND state IN ('ready', 'sending')`,
 			string(o.State), clock.Micros(next), tx.Org(), it.ID, run)
 	} else {
-		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state IN ('ready', 'sending')", tx.Org(), it.ID, run)
+		n, err = tx.Exec("DELETE FROM spool_unsettled WHERE org_id = ? AND delivery_id = ? AND "+held+" AND state IN ('ready', 'sending')", tx.Org(), it.ID, run)
 	}
 	if err != nil || n == 0 {
 		return false, err
@@ -314,11 +320,11 @@ func TakeOver(ctx context.Context, d *db.DB, it Item, dead id.ID, at time.Time) 
 	return d.Write(ctx, it.Org, func(tx *db.Tx) error {
 		if it.Notice {
 			_, err := tx.Exec(`UPDATE spool_notices SET state = 'ready', owner = NULL, attempts = attempts + 1
-				WHERE org_id = ? AND id = ? AND owner = ? AND state = 'sending'`, tx.Org(), it.ID, dead)
+				WHERE org_id = ? AND id = ? AND `+held+` AND state = 'sending'`, tx.Org(), it.ID, dead)
 			return err
 		}
 		n, err := tx.Exec(`UPDATE spool_unsettled SET state = 'ready', owner = NULL
-			WHERE org_id = ? AND delivery_id = ? AND owner = ? AND state = 'sending'`, tx.Org(), it.ID, dead)
+			WHERE org_id = ? AND delivery_id = ? AND `+held+` AND state = 'sending'`, tx.Org(), it.ID, dead)
 		if err != nil || n == 0 {
 			return err
 		}

@@ -24,7 +24,7 @@ func (c *Core) openRoutes() {
 	c.names = &inbound.Names{DB: c.DB, Custody: c.Custody, Clock: c.Clock, Routes: c.Routes}
 }
 
-// members wires the relay of mail for members.
+// wireMembers wires the relay of mail for members.
 func (s *Server) wireMembers() error {
 	in := s.Config.Inbound
 	d := inbound.MembersDeps{Accounts: s.Accounts, Log: s.Log, Routes: s.Routes, Names: s.names,

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ type CalloutDeps struct {
 // A host that cannot be asked decides nothing: whom it knew within a week is
 // let in, and everybody else is asked to come again. It is left alone for a
 // moment, and whoever waits for it waits for no other: each host of an
-// organization has turns of its own.
+// organization has turns of its own, and no stranger has all of them.
 type Callout struct {
 	CalloutDeps
 	mu      sync.Mutex
@@ -55,15 +56,24 @@ type calloutHost struct {
 	turns *semaphore.Weighted
 
 	// Under Callout.mu.
-	away time.Time // until then
-	told time.Time // the log
+	shares map[netip.Prefix]*share
+	away   time.Time // until then
+	told   time.Time // the log
+}
+
+// share is what one stranger may have of the turns of a host: whoever asks for
+// many mailboxes of a slow one waits for itself.
+type share struct {
+	turns *semaphore.Weighted
+	users int // who hold or wait for one; under Callout.mu
 }
 
 const (
-	calloutTime = 30 * time.Second
-	callouts    = 5 // at once, of one host
-	awayFor     = 30 * time.Second
-	tellAgain   = time.Minute
+	calloutTime  = 30 * time.Second
+	callouts     = 5 // at once, of one host
+	calloutShare = 2 // of these, for one stranger
+	awayFor      = 30 * time.Second
+	tellAgain    = time.Minute
 
 	memosMax = 100_000 // of each sort
 	hostsMax = 10_000
@@ -88,8 +98,9 @@ func NewCallout(d CalloutDeps) *Callout {
 	return &Callout{CalloutDeps: d, known: map[memoKey]time.Time{}, unknown: map[memoKey]time.Time{}, hosts: map[hostKey]*calloutHost{}}
 }
 
-// Takes reports whether the next host has the mailbox.
-func (c *Callout) Takes(ctx context.Context, r Route, to mail.Address) (bool, error) {
+// Takes reports whether the next host has the mailbox, for a stranger of some
+// network.
+func (c *Callout) Takes(ctx context.Context, r Route, from netip.Prefix, to mail.Address) (bool, error) {
 	key, now := sha256.Sum256([]byte(r.Host+"\x00"+to.Normal())), c.Clock.Now()
 	c.mu.Lock()
 	knownAt, unknownAt := c.known[key], c.unknown[key]
@@ -100,7 +111,7 @@ func (c *Callout) Takes(ctx context.Context, r Route, to mail.Address) (bool, er
 	case now.Sub(unknownAt) < unknownFresh:
 		return false, nil
 	}
-	known, err := c.ask(ctx, r, to)
+	known, err := c.ask(ctx, r, from, to)
 	if err != nil {
 		if now.Sub(knownAt) < knownStale {
 			return true, nil
@@ -122,25 +133,67 @@ func (c *Callout) Takes(ctx context.Context, r Route, to mail.Address) (bool, er
 }
 
 // ask asks in turn, unless the host gave no answer a moment ago.
-func (c *Callout) ask(ctx context.Context, r Route, to mail.Address) (bool, error) {
+func (c *Callout) ask(ctx context.Context, r Route, from netip.Prefix, to mail.Address) (bool, error) {
 	h := c.host(r)
+	if c.away(h) {
+		return false, errAway
+	}
+	done, err := c.turn(ctx, h, from)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if c.away(h) {
 		return false, errAway
 	}
 	asking, cancel := context.WithTimeout(ctx, calloutTime)
 	defer cancel()
-	if err := h.turns.Acquire(asking, 1); err != nil {
-		return false, err
-	}
-	defer h.turns.Release(1)
-	if c.away(h) {
-		return false, errAway
-	}
 	known, err := c.Ask(asking, r, to)
 	if err != nil && ctx.Err() == nil {
 		c.failed(h, r.Host, err)
 	}
 	return known, err
+}
+
+// turn waits for one. To wait in vain says nothing of the host.
+func (c *Callout) turn(ctx context.Context, h *calloutHost, from netip.Prefix) (done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, calloutTime)
+	defer cancel()
+	own := c.share(h, from)
+	if own.turns.Acquire(ctx, 1) != nil {
+		c.leave(h, from)
+		return nil, ErrUndecided
+	}
+	if h.turns.Acquire(ctx, 1) != nil {
+		own.turns.Release(1)
+		c.leave(h, from)
+		return nil, ErrUndecided
+	}
+	return func() {
+		h.turns.Release(1)
+		own.turns.Release(1)
+		c.leave(h, from)
+	}, nil
+}
+
+func (c *Callout) share(h *calloutHost, from netip.Prefix) *share {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own := h.shares[from]
+	if own == nil {
+		own = &share{turns: semaphore.NewWeighted(calloutShare)}
+		h.shares[from] = own
+	}
+	own.users++
+	return own
+}
+
+func (c *Callout) leave(h *calloutHost, from netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.shares[from].users--; h.shares[from].users == 0 {
+		delete(h.shares, from)
+	}
 }
 
 func (c *Callout) host(r Route) *calloutHost {
@@ -152,7 +205,7 @@ func (c *Callout) host(r Route) *calloutHost {
 		if len(c.hosts) >= hostsMax {
 			clear(c.hosts)
 		}
-		h = &calloutHost{turns: semaphore.NewWeighted(callouts)}
+		h = &calloutHost{turns: semaphore.NewWeighted(callouts), shares: map[netip.Prefix]*share{}}
 		c.hosts[key] = h
 	}
 	return h

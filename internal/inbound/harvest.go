@@ -9,6 +9,7 @@ import (
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/scan"
 )
 
@@ -20,6 +21,19 @@ func (c *checks) proved() mail.Address {
 		return mail.Address{}
 	}
 	return from[0].Address
+}
+
+// aside does what nothing hangs on: if it panics the mail is taken all the same,
+// and once.
+func (c *checks) aside(do func()) {
+	err := func() (err error) {
+		defer private.Recover(&err)
+		do()
+		return nil
+	}()
+	if err != nil {
+		c.m.Log.Error("what mail shows of its author could not be read", "org", c.org.Text(id.Org), "error", err)
+	}
 }
 
 // harvest keeps the keys that came with mail of a proved author. Nothing hangs

@@ -84,8 +84,9 @@ type Arrival struct {
 
 // Relay takes mail for members of organizations.
 type Relay struct {
-	// Knows tells whose member an address is; the error NotFound means nobody's.
-	Knows func(ctx context.Context, to mail.Address) (org id.ID, err error)
+	// Knows tells a stranger of some network whose member an address is; the
+	// error NotFound means nobody's.
+	Knows func(ctx context.Context, from netip.Prefix, to mail.Address) (org id.ID, err error)
 	// Accept stores a message before it returns.
 	Accept func(ctx context.Context, a Arrival, message io.Reader) error
 }
@@ -163,9 +164,9 @@ func (d *Door) Serves(ctx context.Context, domain string) (bool, error) {
 	return found, err
 }
 
-// Recipient tells what mail to an address would be taken for. The error
-// NotFound means that it would not.
-func (d *Door) Recipient(ctx context.Context, to mail.Address) (Ticket, error) {
+// Recipient tells what mail to an address would be taken for that a stranger of
+// some network brings. The error NotFound means that it would not be taken.
+func (d *Door) Recipient(ctx context.Context, from netip.Prefix, to mail.Address) (Ticket, error) {
 	local := strings.ToLower(to.Local())
 	if to.Domain() == strings.ToLower(d.Hostname) && isPostmaster(local) {
 		return Ticket{Kind: Postmaster, To: to}, nil
@@ -175,7 +176,7 @@ func (d *Door) Recipient(ctx context.Context, to mail.Address) (Ticket, error) {
 		return Ticket{}, err
 	}
 	if !found {
-		return d.member(ctx, to)
+		return d.member(ctx, from, to)
 	}
 	switch {
 	case isPostmaster(local):
@@ -191,9 +192,9 @@ func isPostmaster(local string) bool { return local == "postmaster" || local == 
 // PostmasterTicket is for RCPT TO:<postmaster>, without a domain.
 func (d *Door) PostmasterTicket() Ticket { return Ticket{Kind: Postmaster} }
 
-func (d *Door) member(ctx context.Context, to mail.Address) (Ticket, error) {
+func (d *Door) member(ctx context.Context, from netip.Prefix, to mail.Address) (Ticket, error) {
 	if d.Relay != nil {
-		org, err := d.Relay.Knows(ctx, to)
+		org, err := d.Relay.Knows(ctx, from, to)
 		if err == nil || !fault.Is(err, fault.NotFound) {
 			return Ticket{Kind: Member, Org: org, To: to}, err
 		}

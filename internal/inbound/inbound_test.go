@@ -66,7 +66,7 @@ func (w *world) bring(text string, to ...mail.Address) error {
 	w.T.Helper()
 	a := inbound.Arrival{Peer: netip.MustParseAddr("192.0.2.1"), EHLO: "mx.example.org", Protocol: "ESMTP"}
 	for _, addr := range to {
-		t, err := w.door.Recipient(ctx, addr)
+		t, err := w.door.Recipient(ctx, netip.Prefix{}, addr)
 		if err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func TestForgedReturnPaths(t *testing.T) {
 			if err != nil {
 				continue // "" is no address
 			}
-			_, err = w.door.Recipient(ctx, to)
+			_, err = w.door.Recipient(ctx, netip.Prefix{}, to)
 			if r := fault.SMTP(err); r.Code != 550 || r.Enhanced != [3]int{5, 1, 1} || want != "" && r.Text != want {
 				t.Errorf("%q: %+v", l, r)
 			} else {
@@ -264,7 +264,7 @@ func TestForgedReturnPaths(t *testing.T) {
 		}
 		// The address of one organization's delivery at the host of another.
 		moved := inboundtest.Sender(t, local+"@bounce.other.example")
-		if _, err := w.door.Recipient(ctx, moved); !fault.Is(err, fault.NotFound) {
+		if _, err := w.door.Recipient(ctx, netip.Prefix{}, moved); !fault.Is(err, fault.NotFound) {
 			t.Errorf("at another organization's host: %v", err)
 		}
 		if err := w.bring(inboundtest.Bounce(patient, "failed", "5.1.1", "550 no"), their); err != nil {
@@ -275,7 +275,7 @@ func TestForgedReturnPaths(t *testing.T) {
 		}
 		// A month later nobody hears of it any more.
 		w.clock.Advance(31 * 24 * time.Hour)
-		if _, err := w.door.Recipient(ctx, own); !fault.Is(err, fault.NotFound) {
+		if _, err := w.door.Recipient(ctx, netip.Prefix{}, own); !fault.Is(err, fault.NotFound) {
 			t.Errorf("a month later: %v", err)
 		}
 	})
@@ -353,7 +353,7 @@ func TestReportsMembersAndThePostmaster(t *testing.T) {
 				return err
 			}
 			deps.Relay = &inbound.Relay{
-				Knows: func(_ context.Context, to mail.Address) (id.ID, error) {
+				Knows: func(_ context.Context, _ netip.Prefix, to mail.Address) (id.ID, error) {
 					if to.Normal() != member.Normal() {
 						return id.ID{}, fault.New(fault.NotFound, "no_member", "No.")
 					}
@@ -377,7 +377,7 @@ func TestReportsMembersAndThePostmaster(t *testing.T) {
 		if !slices.Equal(got, []string{"dmarc one", "tlsrpt two", "member mx.example.org"}) {
 			t.Errorf("%q", got)
 		}
-		one, err := w.door.Recipient(ctx, inboundtest.Sender(t, "dmarc@bounce.clinic.example"))
+		one, err := w.door.Recipient(ctx, netip.Prefix{}, inboundtest.Sender(t, "dmarc@bounce.clinic.example"))
 		if err != nil || one.With([]inbound.Ticket{w.door.PostmasterTicket()}) || !one.With(nil) || !one.With([]inbound.Ticket{one}) {
 			t.Error("recipients of different kinds share a message")
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -59,12 +60,14 @@ type MembersDeps struct {
 //     is told anything but a sender whose domain vouched for it (SPF).
 //   - A check that cannot be made defers the message; none is left out.
 //   - The message goes on as it came: fields are put on top of its header, and
-//     only those are taken away that speak in our name. So signatures hold.
+//     only those are taken away that speak in our name or could prove a tenant
+//     (see submit.Tenant). Signatures hold that do not cover these.
 //   - Keys are learned only of proved authors, and no answer waits for what the
 //     network says of them.
 type Members struct {
 	MembersDeps
-	signed  *semaphore.Weighted // of signedRoom
+	reading *semaphore.Weighted // of readingMax
+	judging *semaphore.Weighted // of judgingMax
 	keeping sync.WaitGroup
 	running context.Context // until Stop
 	stop    context.CancelFunc
@@ -72,7 +75,7 @@ type Members struct {
 
 // NewMembers gives the relay of mail for members.
 func NewMembers(d MembersDeps) *Members {
-	m := &Members{MembersDeps: d, signed: semaphore.NewWeighted(signedRoom)}
+	m := &Members{MembersDeps: d, reading: semaphore.NewWeighted(readingMax), judging: semaphore.NewWeighted(judgingMax)}
 	m.running, m.stop = context.WithCancel(context.Background())
 	return m
 }
@@ -87,8 +90,8 @@ func (m *Members) Stop() {
 // Relay is the relay as the door calls it.
 func (m *Members) Relay() *Relay { return &Relay{Knows: m.Knows, Accept: m.Accept} }
 
-// Knows tells whose member an address is.
-func (m *Members) Knows(ctx context.Context, to mail.Address) (id.ID, error) {
+// Knows tells a stranger of some network whose member an address is.
+func (m *Members) Knows(ctx context.Context, from netip.Prefix, to mail.Address) (id.ID, error) {
 	r, found, err := m.Routes.Of(ctx, to.Domain())
 	if err != nil {
 		return id.ID{}, err
@@ -96,7 +99,7 @@ func (m *Members) Knows(ctx context.Context, to mail.Address) (id.ID, error) {
 	if !found {
 		return id.ID{}, noMailbox
 	}
-	taken, err := m.Callout.Takes(ctx, r, to)
+	taken, err := m.Callout.Takes(ctx, r, from, to)
 	if err == nil && !taken {
 		err = noMailbox
 	}
@@ -120,7 +123,7 @@ func (m *Members) Accept(ctx context.Context, a Arrival, message io.Reader) erro
 	}); err != nil {
 		return err
 	}
-	c.harvest(context.WithoutCancel(ctx))
+	c.aside(func() { c.harvest(context.WithoutCancel(ctx)) })
 	return nil
 }
 
@@ -171,8 +174,10 @@ func (c *checks) judge(ctx context.Context, recipients []mail.Address, body func
 	if err != nil {
 		return submit.Judged{}, err
 	}
-	c.author = c.proved()
-	c.signature(body)
+	c.aside(func() {
+		c.author = c.proved()
+		c.signature(body)
+	})
 	spf := c.verdict.SPF
 	return submit.Judged{Header: h, Proved: spf.Result == verdict.Pass && !spf.HELO, Fact: c.fact(warnings)}, nil
 }

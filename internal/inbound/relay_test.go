@@ -105,7 +105,7 @@ func newSuite(t *testing.T, d *db.DB, change func(*inbound.MembersDeps)) *suite 
 func (s *suite) bring(sender, text string) error {
 	s.T.Helper()
 	to := inboundtest.Sender(s.T, "ada@northclinic.example")
-	org, err := s.relay.Knows(ctx, to)
+	org, err := s.relay.Knows(ctx, netip.Prefix{}, to)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func TestLookalikesCanBeRefused(t *testing.T) {
 func TestRecipientsAreAskedFor(t *testing.T) {
 	s := newSuite(t, dbtest.SQLite(t), nil)
 	knows := func(local string) error {
-		_, err := s.relay.Knows(ctx, inboundtest.Sender(t, local+"@northclinic.example"))
+		_, err := s.relay.Knows(ctx, netip.Prefix{}, inboundtest.Sender(t, local+"@northclinic.example"))
 		return err
 	}
 	if err := knows("ada"); err != nil {
@@ -288,7 +288,7 @@ func TestRecipientsAreAskedFor(t *testing.T) {
 	if err := knows("ada"); err != nil || s.asked != 2 {
 		t.Errorf("%v; asked %d times", err, s.asked)
 	}
-	if _, err := s.relay.Knows(ctx, inboundtest.Sender(t, "ada@elsewhere.example")); !fault.Is(err, fault.NotFound) || s.asked != 2 {
+	if _, err := s.relay.Knows(ctx, netip.Prefix{}, inboundtest.Sender(t, "ada@elsewhere.example")); !fault.Is(err, fault.NotFound) || s.asked != 2 {
 		t.Errorf("a domain without a route: %v", err)
 	}
 	// The host is away: whom it knew comes in, others come again.
@@ -327,6 +327,11 @@ func TestRecipientsAreAskedFor(t *testing.T) {
 // failed, and fills no log.
 func TestADeadRouteHoldsUpNoOther(t *testing.T) { synctest.Test(t, deadRoute) }
 
+// stranger gives the network of one of many.
+func stranger(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 32)
+}
+
 func deadRoute(t *testing.T) {
 	c := clock.NewFake(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
 	dead := inbound.Route{Org: id.New(), Domain: "a.example", Host: "dead.example"}
@@ -343,7 +348,7 @@ func deadRoute(t *testing.T) {
 			return false, failure
 		}})
 	takes := func(r inbound.Route, n int) error {
-		_, err := callout.Takes(ctx, r, inboundtest.Sender(t, fmt.Sprintf("canary%d@a.example", n)))
+		_, err := callout.Takes(ctx, r, stranger(n), inboundtest.Sender(t, fmt.Sprintf("canary%d@a.example", n)))
 		return err
 	}
 	all := make(chan error)

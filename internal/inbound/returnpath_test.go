@@ -1,6 +1,7 @@
 package inbound_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -178,7 +179,7 @@ func FuzzReturnPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, err := door.Recipient(ctx, to)
+		got, err := door.Recipient(ctx, netip.Prefix{}, to)
 		switch {
 		case err != nil && !fault.Is(err, fault.NotFound):
 			t.Fatal(err)

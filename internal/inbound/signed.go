@@ -17,7 +17,8 @@ import (
 
 const (
 	signedMax   = 1 << 20 // octets of a signed mail that teaches a certificate
-	signedRoom  = 4       // such mails looked at, and certificates judged, at once
+	readingMax  = 4       // such mails looked at, at once
+	judgingMax  = 4       // certificates judged, at once: authorities may hang
 	judgeWithin = time.Minute
 )
 
@@ -31,29 +32,27 @@ type shown struct {
 // on it either: what is too large, or comes when there is no room, is passed by.
 func (c *checks) signature(body func() io.Reader) {
 	media, _, _ := strings.Cut(strings.ToLower(c.header.Get("Content-Type")), ";")
-	if media = strings.TrimSpace(media); media != "multipart/signed" && !isPKCS7(media) || !c.room() {
+	if media = strings.TrimSpace(media); media != "multipart/signed" && !isPKCS7(media) || c.author.IsZero() || !c.m.reading.TryAcquire(1) {
 		return
 	}
-	defer c.m.signed.Release(1)
+	defer c.m.reading.Release(1)
 	raw, err := io.ReadAll(io.LimitReader(io.MultiReader(bytes.NewReader(c.header.Bytes()), body()), signedMax+1))
 	if err == nil && len(raw) <= signedMax {
 		c.shown = readSigned(raw, c.author)
 	}
 }
 
-func (c *checks) room() bool { return !c.author.IsZero() && c.m.signed.TryAcquire(1) }
-
 // keepShown hands the certificates on. Whether they can be used authorities are
 // asked for over the network, so it waits for nobody.
 func (c *checks) keepShown() {
-	if c.shown.bundle == nil || !c.m.signed.TryAcquire(1) {
+	if c.shown.bundle == nil || !c.m.judging.TryAcquire(1) {
 		return
 	}
 	c.m.keeping.Go(func() {
-		defer c.m.signed.Release(1)
+		defer c.m.judging.Release(1)
 		ctx, cancel := context.WithTimeout(c.m.running, judgeWithin)
 		defer cancel()
-		c.keep(ctx, policy.SMIME, c.shown.bundle, c.shown.capabilities...)
+		c.aside(func() { c.keep(ctx, policy.SMIME, c.shown.bundle, c.shown.capabilities...) })
 	})
 }
 

@@ -12,11 +12,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,8 @@ import (
 	"github.com/sealpost/sealpost/internal/keyring"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private/privatetest"
+	"github.com/sealpost/sealpost/internal/submit"
 )
 
 // authors have keys in a folder, certified by one authority or by nobody.
@@ -249,6 +253,89 @@ func TestTheAnswerDoesNotWaitForAuthorities(t *testing.T) {
 	members.Stop()
 	if len(asked) != 0 {
 		t.Error("more than four were asked about at once")
+	}
+}
+
+// TestSignaturesAreReadWhileAuthoritiesHang: to ask the network takes no room
+// from reading.
+func TestSignaturesAreReadWhileAuthoritiesHang(t *testing.T) {
+	s := newSuite(t, dbtest.SQLite(t), nil)
+	a := newAuthors(t, s.clock.Now())
+	a.make("b", func(*x509.Certificate) {})
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	deps := s.deps
+	deps.Harvest = func(context.Context, id.ID, mail.Address, policy.Seal, []byte, ...string) error {
+		asked <- struct{}{}
+		<-release
+		return nil
+	}
+	var members *inbound.Members
+	first := true
+	deps.Receive = func(ctx context.Context, in submit.Incoming) error {
+		err := s.door.Receive(ctx, in)
+		if len(asked) == 4 && first { // the fifth was read, and an authority answers
+			first = false
+			release <- struct{}{}
+			members.AwaitJudge()
+		}
+		return err
+	}
+	members = inbound.NewMembers(deps)
+	s.relay = members.Relay()
+	text := a.opaque("b")
+	for n := range 4 {
+		s.arrived("b@good.example", text)
+		for len(asked) <= n {
+			runtime.Gosched()
+		}
+	}
+	s.arrived("b@good.example", text)
+	close(release)
+	members.Stop()
+	if len(asked) != 5 {
+		t.Errorf("of five certificates %d were judged", len(asked))
+	}
+}
+
+// TestAPanicOverAKeyHarmsNoMail: nothing hangs on what a mail shows of its
+// author, wherever it makes us fail.
+func TestAPanicOverAKeyHarmsNoMail(t *testing.T) {
+	s := newSuite(t, dbtest.SQLite(t), nil)
+	a := newAuthors(t, s.clock.Now())
+	a.make("b", func(*x509.Certificate) {})
+	key := base64.StdEncoding.EncodeToString(append([]byte{0x98}, bytes.Repeat([]byte("key"), 50)...))
+	for name, tc := range map[string]struct {
+		text   string
+		unread bool // reading the body a second time panics
+	}{
+		"over a field":                      {"Autocrypt: addr=b@good.example; keydata=" + key + "\n" + mailFrom("b@good.example"), false},
+		"over a certificate, in background": {a.opaque("b"), false},
+		"over a signature":                  {a.opaque("b"), true},
+	} {
+		var log privatetest.Log
+		deps := s.deps
+		deps.Log = slog.New(slog.NewTextHandler(&log, nil))
+		deps.Harvest = func(context.Context, id.ID, mail.Address, policy.Seal, []byte, ...string) error { panic("content") }
+		deps.Receive = func(ctx context.Context, in submit.Incoming) error {
+			judge := in.Judge
+			in.Judge = func(body func() io.Reader) (submit.Judged, error) {
+				n := 0
+				return judge(func() io.Reader {
+					if n++; n == 2 && tc.unread {
+						panic("content")
+					}
+					return body()
+				})
+			}
+			return s.door.Receive(ctx, in)
+		}
+		members := inbound.NewMembers(deps)
+		s.relay = members.Relay()
+		s.arrived("b@good.example", tc.text)
+		members.Stop()
+		if text := log.String(); !strings.Contains(text, "a defect: a string") || !strings.Contains(text, "signed_test.go") || strings.Contains(text, "panic(\"content") {
+			t.Errorf("%s: the log:\n%s", name, text)
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func (n *session) forUs(to mail.Address) bool {
 }
 
 func (n *session) inboundRcpt(to mail.Address) {
-	t, err := n.s.Inbound.Recipient(n.s.ctx, to)
+	t, err := n.s.Inbound.Recipient(n.s.ctx, n.from, to)
 	if err == nil {
 		n.ticket(t)
 		return

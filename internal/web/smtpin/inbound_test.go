@@ -3,6 +3,7 @@ package smtpin
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -104,7 +105,9 @@ func TestStrangersAreBounded(t *testing.T) {
 // does not hear of each recipient.
 func TestRecipientsThatCannotBeVerifiedAreBounded(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t), func(deps *Deps) {
-		deps.Inbound.Relay = &inbound.Relay{Knows: func(context.Context, mail.Address) (id.ID, error) { return id.ID{}, inbound.ErrUnverified }}
+		deps.Inbound.Relay = &inbound.Relay{Knows: func(context.Context, netip.Prefix, mail.Address) (id.ID, error) {
+			return id.ID{}, inbound.ErrUnverified
+		}}
 	})
 	p := w.dial(t, "stranger")
 	p.expect("220 ")
@@ -127,7 +130,7 @@ func TestNoAnswerBeforeTheCommit(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t), nil)
 	w.returnPaths()
 	ctx, cancel := context.WithCancel(context.Background())
-	ticket := must(w.incoming.Recipient(ctx, inboundtest.Sender(t, w.words["VERP"])))
+	ticket := must(w.incoming.Recipient(ctx, netip.Prefix{}, inboundtest.Sender(t, w.words["VERP"])))
 	cancel()
 	report := inboundtest.Bounce("patient@example.org", "failed", "5.1.1", "550 5.1.1 no")
 	if err := w.incoming.Accept(ctx, inbound.Arrival{Tickets: []inbound.Ticket{ticket}}, strings.NewReader(report)); err == nil {

@@ -146,6 +146,6 @@ func (n *session) forMember(to mail.Address) bool {
 	if !n.tx.sender.IsZero() || !slices.ContainsFunc(n.tx.sources, Source.shared) {
 		return false
 	}
-	_, err := n.s.Inbound.Recipient(n.s.ctx, to)
+	_, err := n.s.Inbound.Recipient(n.s.ctx, n.from, to)
 	return err == nil || !fault.Is(err, fault.NotFound)
 }

@@ -58,7 +58,7 @@ func suiteWorld(t *testing.T, ca authority, tenants ...*submit.Tenant) *world {
 		d.SourceRoots.AddCert(ca.cert)
 		org := d.Sources[0].Org
 		d.Inbound.Relay = &inbound.Relay{
-			Knows: func(_ context.Context, to mail.Address) (id.ID, error) {
+			Knows: func(_ context.Context, _ netip.Prefix, to mail.Address) (id.ID, error) {
 				if to.Domain() == "clinic.example" && to.Local() == "ada" {
 					return org, nil
 				}

@@ -288,3 +288,17 @@ func TestPostgresKnowsTheOrganization(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestAReadOnlyServerIsUnavailable, as a standby is, and one whose service has
+// no disk left for it.
+func TestAReadOnlyServerIsUnavailable(t *testing.T) {
+	err := dbtest.PostgreSQL(t).WriteAlone(context.Background(), db.System, func(tx *db.Tx) error {
+		if _, err := tx.Exec("SET TRANSACTION READ ONLY"); err != nil {
+			return err
+		}
+		return insertRun(tx, id.New(), "x")
+	})
+	if !fault.Is(err, fault.Unavailable) {
+		t.Errorf("it gives %v", err)
+	}
+}

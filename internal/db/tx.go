@@ -143,7 +143,11 @@ func classify(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code[:2] {
-		case "08", "40", "53", "57", "58", "XX": // connection, deadlock, resources, operator, system
+		case "08", "40", "53", "55", "57", "58", "XX": // connection, deadlock, resources, locks, operator, system
+			return unavailable(err)
+		}
+		switch pg.Code {
+		case "25006", "25P03", "25P04": // read-only, as a standby is or a service whose disk is full; too slow
 			return unavailable(err)
 		}
 		return err

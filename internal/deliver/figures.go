@@ -23,6 +23,7 @@ type Figures struct {
 	sites  map[string]map[string]prometheus.Counter // site, result
 	grades map[policy.Grade]prometheus.Counter
 	broken prometheus.Counter
+	lost   prometheus.Counter
 	took   prometheus.Histogram
 	all    []prometheus.Collector
 }
@@ -68,7 +69,9 @@ func NewFigures(sites []string) *Figures {
 	}
 	f.broken = prometheus.NewCounter(prometheus.CounterOpts{Name: "sealpost_attempt_panics_total",
 		Help: "Attempts that ended by a defect of Sealpost; the log has the stack."})
-	f.all = append(f.all, f.took, f.broken)
+	f.lost = prometheus.NewCounter(prometheus.CounterOpts{Name: "sealpost_outcomes_abandoned_total",
+		Help: "Outcomes of attempts that the database never took; what a peer took is sent again when the node stops."})
+	f.all = append(f.all, f.took, f.broken, f.lost)
 	return f
 }
 
@@ -97,6 +100,13 @@ func (f *Figures) Collect(ch chan<- prometheus.Metric) {
 func (f *Figures) panicked() {
 	if f != nil {
 		f.broken.Inc()
+	}
+}
+
+// abandoned counts an outcome that was given up.
+func (f *Figures) abandoned() {
+	if f != nil {
+		f.lost.Inc()
 	}
 }
 

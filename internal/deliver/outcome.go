@@ -258,19 +258,25 @@ func (w *worker) finish(work spool.Work, o spool.Outcome) {
 		key = work.Message.Key
 	}
 	w.commit(work, func(tx *db.Tx) error {
-		ours, err := spool.Finish(tx, work.Item, work.Run, key, o)
+		ours, err := settle(tx, work, key, o)
 		if err != nil || !ours {
 			return err
 		}
-		if o.State == spool.Waiting {
-			// An earlier notice whose outcome was unknown may have been used by now.
-			return pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
-		}
 		return w.e.refused(tx, work, o)
 	}, func(tx *db.Tx) error {
-		_, err := spool.Finish(tx, work.Item, work.Run, nil, plain(o))
+		_, err := settle(tx, work, nil, plain(o))
 		return err
 	})
+}
+
+// settle writes an outcome down. An earlier notice of the portal whose outcome
+// was unknown may have been used by now.
+func settle(tx *db.Tx, work spool.Work, key *custody.DataKey, o spool.Outcome) (ours bool, err error) {
+	ours, err = spool.Finish(tx, work.Item, work.Run, key, o)
+	if err == nil && ours && o.State == spool.Waiting {
+		err = pickup.MarkIfOpened(tx, work.Item.Message, work.ID, o.At)
+	}
+	return ours, err
 }
 
 // plain is an outcome without anything that a peer said or that others are
@@ -297,41 +303,47 @@ func (w *worker) commit(work spool.Work, forms ...func(*db.Tx) error) {
 	w.settled = settled
 	go func() {
 		defer close(settled)
-		for _, fn := range forms {
-			if w.e.record(work, fn) {
-				return
-			}
-		}
-		w.e.Log.Error("an outcome can never be recorded; its attempt counts as unknown when this node stops", "item", work.ID)
+		w.e.record(work, forms)
 	}()
 }
 
-// recordTries is how often in a row an outcome may fail for another reason
-// than that the database is away. An error of another kind comes again.
-const recordTries = 6
+const (
+	// recordTries is how often in a row an outcome may fail for another reason
+	// than that the database is away before the next form of it is tried. An
+	// error of another kind comes again, mostly.
+	recordTries = 6
+	// recordFor is how long the last form may: to send again what was taken is
+	// worse than a worker that waits.
+	recordFor = 5 * time.Minute
+)
 
 // record keeps trying while the database is away: the mail may be with the
 // peer, and an outcome that is lost is a duplicate. A doubtful lease is no
-// reason to give up: what fn writes is fenced by the run that owns the item,
-// and nobody else settles it while that run's row is there. Only Stop ends it.
-// It gives false where it can never be recorded like this.
-func (e *Engine) record(work spool.Work, fn func(*db.Tx) error) bool {
-	tries := 0
+// reason to give up: what a form writes is fenced by the run that owns the
+// item, and nobody else settles it while that run's row is there. Only Stop
+// ends it.
+func (e *Engine) record(work spool.Work, forms []func(*db.Tx) error) {
+	tries, since := 0, e.Clock.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := e.DB.Write(e.settle, work.Org, fn)
+		err := e.DB.Write(e.settle, work.Org, forms[0])
 		if err == nil {
-			return true
+			return
 		}
 		if tries++; fault.Is(err, fault.Unavailable) {
-			tries = 0
+			tries, since = 0, e.Clock.Now()
 		}
 		e.Log.Error("an outcome could not be recorded yet", "item", work.ID, "error", err)
-		if tries == recordTries {
-			return false
+		switch last := len(forms) == 1; {
+		case last && e.Clock.Now().Sub(since) >= recordFor:
+			e.Figures.abandoned()
+			e.Log.Error("an outcome can never be recorded; its attempt counts as unknown when this node stops", "item", work.ID)
+			return
+		case !last && tries == recordTries:
+			forms, tries, since, pause = forms[1:], 0, e.Clock.Now(), 25*time.Millisecond
 		}
 		select {
 		case <-e.settle.Done():
-			return true // what is left as sending is taken over, as unknown
+			return // what is left as sending is taken over, as unknown
 		case <-time.After(pause):
 		}
 	}

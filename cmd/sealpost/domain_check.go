@@ -98,7 +98,11 @@ func reportPage(p *page, d zone.Report) {
 	p.linef("%s: %s\n", d.Domain, d.State)
 	rows := [][]string{}
 	for _, i := range d.Items {
-		rows = append(rows, []string{" ", i.Check, string(i.Status), i.Name})
+		what := "" // of the others it is said below, with what to do
+		if i.Status == zone.OK {
+			what = i.Text
+		}
+		rows = append(rows, []string{" ", i.Check, string(i.Status), i.Name, what})
 	}
 	p.table(rows...)
 	for _, i := range d.Items {
@@ -121,8 +125,8 @@ func reportPage(p *page, d zone.Report) {
 type domainMTASTSCmd struct {
 	orgFlag
 	Domain string        `arg:"" help:"Domain name."`
-	Mode   zone.Mode     `enum:"testing,enforce,none," default:"" help:"What others do when they cannot reach the mail hosts as the policy says: send and report (testing), or not send (enforce). none ends the policy."`
-	MaxAge time.Duration `default:"168h" help:"How long others keep the policy: a day for testing, weeks once it is enforced."`
+	Mode   zone.Mode     `enum:",testing,enforce,none" default:"" placeholder:"MODE" help:"What others do when they cannot reach the mail hosts as the policy says: send and report (testing), or not send (enforce). none ends the policy."`
+	MaxAge time.Duration `default:"7d" placeholder:"DURATION" help:"How long others keep the policy: a day for testing, weeks once it is enforced. (default: 7d)"`
 	MX     []string      `name:"mx" help:"Mail hosts of the domain. This installation's host name when not given."`
 }
 

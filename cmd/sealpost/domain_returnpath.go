@@ -53,6 +53,9 @@ func (c domainReturnPathCmd) Run(ctx context.Context, env *environment) error {
 				p.linef("New mail of %s leaves with its own sender. Leave the DNS records in place for a month, for what still comes back.", domain)
 			})
 		}
+		if _, err := core.Accounts.Domain(ctx, o.ID, domain); err != nil {
+			return err
+		}
 		r := returnPathShown{Domain: domain, Host: host, Records: core.ReturnPaths.Records(host), Problems: []string{}}
 		problems, err := core.ReturnPaths.Problems(ctx, host)
 		if err != nil {

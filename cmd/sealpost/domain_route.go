@@ -43,7 +43,7 @@ func (c domainRouteCmd) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	if c.Off == (c.Host != "") {
-		return usagef("Name the host that mail for %s goes to, or say --off.", domain)
+		return usagef("Either name the host that mail for %s goes to, or say --off.", domain)
 	}
 	host, port, err := c.next()
 	if err != nil {

@@ -103,7 +103,7 @@ func (c holdPlaceCmd) Run(ctx context.Context, env *environment) error {
 		}
 		r := rowOfHold(placed)
 		return env.result(r, func(p *page) {
-			p.linef("Placed %s. Nothing it covers is destroyed until \"sealpost hold lift %s\".", r.ID, r.ID)
+			p.linef("Placed %s. Nothing it covers is destroyed before \"sealpost hold lift %s\" ends it.", r.ID, r.ID)
 		})
 	})
 }

@@ -15,9 +15,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/sealpost/sealpost/internal/config"
 )
 
 var version = "0.1.0-dev" // set by -ldflags for releases
@@ -104,12 +108,22 @@ func newParser(root *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run:"}, {Key: "setup", Title: "Set up:"}, {Key: "operate", Title: "Operate:"},
 		}),
+		// Durations are written as in the configuration: 30d.
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
+			var text string
+			if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
+				return err
+			}
+			d, err := config.ParseDuration(text)
+			target.SetInt(int64(d))
+			return err
+		})),
 		kong.UsageOnError())
 }
 
 // reportUsage tells what is wrong with the command line.
 func (e *environment) reportUsage(err error) int {
-	text := err.Error()
+	text := strings.Replace(err.Error(), `must be one of "",`, "must be one of ", 1) // "" is a flag that is not given
 	if !strings.HasSuffix(text, "?") {
 		text += "."
 	}

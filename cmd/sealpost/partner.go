@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,7 +138,7 @@ func (c partnerListCmd) Run(ctx context.Context, env *environment) error {
 			Org      string       `json:"org"`
 			Partners []partnerRow `json:"partners"`
 		}{o.Slug, []partnerRow{}}
-		rows := [][]string{{"DOMAIN", "BELOW", "ARRANGED", "ENDS"}}
+		rows := [][]string{{"DOMAIN", "SUBDOMAINS", "ARRANGED", "ENDS"}}
 		for _, e := range all {
 			row := partnerRowOf(e, core.Clock.Now())
 			below := "-"
@@ -200,7 +201,7 @@ func (c partnerRemoveCmd) Run(ctx context.Context, env *environment) error {
 		case c.Apply:
 			err = core.Partners.Remove(ctx, o.ID, name)
 		default:
-			_, err = core.Partners.Show(ctx, o.ID, name)
+			err = c.rehearse(ctx, core, o, name)
 		}
 		if err != nil {
 			return err
@@ -221,7 +222,21 @@ func (c partnerRemoveCmd) Run(ctx context.Context, env *environment) error {
 	})
 }
 
+// rehearse refuses what --apply would refuse for want of the thing.
+func (c partnerRemoveCmd) rehearse(ctx context.Context, core *app.Core, o account.Org, name string) error {
+	e, err := core.Partners.Show(ctx, o.ID, name)
+	if err != nil || c.Pin == "" || slices.ContainsFunc(e.Pins, func(p partner.Pin) bool { return strings.EqualFold(p.Fingerprint, c.Pin) }) {
+		return err
+	}
+	return partner.ErrNoPin
+}
+
 type partnerTestCmd struct{ partnerArg }
+
+// Help says what the exit code means.
+func (partnerTestCmd) Help() string {
+	return "The exit code is 1 when mail may go to none of the hosts."
+}
 
 type probedRow struct {
 	Preference uint16 `json:"preference"`
@@ -264,13 +279,16 @@ func (c partnerTestCmd) Run(ctx context.Context, env *environment) error {
 			r.Hosts = append(r.Hosts, row)
 			rows = append(rows, []string{row.Host, row.Grade, orDash(row.VerifiedBy), orDash(row.Peer), verdict})
 		}
-		return env.result(r, func(p *page) {
+		if err := env.result(r, func(p *page) {
 			if len(rows) == 1 {
 				p.linef("%s has no mail host.", name)
 				return
 			}
 			p.table(rows...)
-		})
+		}); err != nil || slices.ContainsFunc(r.Hosts, func(h probedRow) bool { return h.Usable }) {
+			return err
+		}
+		return errSaid
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"reflect"
 
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/app"
@@ -47,6 +48,9 @@ func (c partnerAddCmd) Run(ctx context.Context, env *environment) error {
 	name, err := domainName(c.Domain)
 	if err != nil {
 		return err
+	}
+	if reflect.DeepEqual(c, partnerAddCmd{partnerArg: c.partnerArg}) {
+		return usagef("Say what is arranged with %s: --pin-key, --pin-cert, --pin-ca, --host, --client or --require.", name)
 	}
 	change := partner.Change{Domain: name, Hosts: c.Host, Require: c.Require, Subdomains: c.Subdomains, NoClient: c.NoClient}
 	if change.Pins, err = c.pins(); err != nil {

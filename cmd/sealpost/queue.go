@@ -70,6 +70,8 @@ type queueListed struct {
 	Deliveries []queuedRow         `json:"deliveries"`
 	More       bool                `json:"more"`  // --after the last one gives the next
 	Depth      map[spool.State]int `json:"depth"` // of all organizations
+
+	narrowed bool
 }
 
 func (c queueListCmd) filter() (f spool.QueueFilter, err error) {
@@ -108,7 +110,7 @@ func (c queueListCmd) Run(ctx context.Context, env *environment) error {
 			return err
 		}
 		var all []spool.Queued
-		r := queueListed{Deliveries: []queuedRow{}}
+		r := queueListed{Deliveries: []queuedRow{}, narrowed: c != queueListCmd{Limit: c.Limit}}
 		if err := core.DB.Read(ctx, org, func(tx *db.Tx) (err error) {
 			if r.Depth, err = spool.Depth(tx); err != nil {
 				return err
@@ -131,7 +133,11 @@ func (c queueListCmd) Run(ctx context.Context, env *environment) error {
 
 func (r queueListed) tell(p *page) {
 	if len(r.Deliveries) == 0 {
-		p.linef("The queue holds no such delivery.")
+		if r.narrowed {
+			p.linef("No delivery of this kind waits. \"sealpost queue list\" shows all that do.")
+		} else {
+			p.linef("No delivery waits: all are settled.")
+		}
 		return
 	}
 	rows := [][]string{{"DELIVERY", "ORG", "TO", "STATE", "LANE", "SEAL", "TRIES", "NEXT", "WHY"}}

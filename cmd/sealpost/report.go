@@ -54,6 +54,9 @@ func (c reportDMARCCmd) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
+		if _, err := core.Accounts.Domain(ctx, o.ID, name); err != nil {
+			return err
+		}
 		s, err := core.DMARC.Summarize(ctx, o.ID, name, c.Days)
 		if err != nil {
 			return err
@@ -119,6 +122,9 @@ func (c reportTLSCmd) Run(ctx context.Context, env *environment) error {
 		return err
 	}
 	return env.withOrg(ctx, c.pick, func(core *app.Core, o account.Org) error {
+		if _, err := core.Accounts.Domain(ctx, o.ID, name); err != nil {
+			return err
+		}
 		s, err := core.TLSReports.Summarize(ctx, o.ID, name, c.Days)
 		if err != nil {
 			return err

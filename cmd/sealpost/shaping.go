@@ -106,9 +106,9 @@ type siteShown struct {
 }
 
 type siteFrom struct {
-	Connections   string `json:"connections"`
-	PerConnection string `json:"messages_per_connection"`
-	Rate          string `json:"rate"`
+	Connections   string `json:"connections,omitempty"`
+	PerConnection string `json:"messages_per_connection,omitempty"`
+	Rate          string `json:"rate,omitempty"`
 }
 
 // Run explains.
@@ -132,7 +132,7 @@ func (c shapingSiteCmd) Run(ctx context.Context, env *environment) error {
 		}
 	}
 	site, why := rules.Explain(name, hosts)
-	from := siteFrom{orDash(why.Connections), orDash(why.PerConnection), orDash(why.Rate)}
+	from := siteFrom{why.Connections, why.PerConnection, why.Rate}
 	if site.Connections == 0 {
 		site.Connections, from.Connections = cfg.Delivery.PerDestination, "delivery.per_destination"
 	}
@@ -166,9 +166,9 @@ func (r siteShown) tell(p *page) {
 	}
 	p.table([][]string{
 		{"domain", r.Domain}, {"mail hosts", orDash(strings.Join(r.MX, ", "))}, {"site", r.Site + ", because " + matched},
-		{"connections", strconv.Itoa(r.Connections), "from " + r.From.Connections},
-		{"messages per connection", orNone(r.PerConnection), "from " + r.From.PerConnection},
-		{"rate", r.Rate, "from " + r.From.Rate},
+		{"connections", strconv.Itoa(r.Connections), fromFile(r.From.Connections)},
+		{"messages per connection", orNone(r.PerConnection), fromFile(r.From.PerConnection)},
+		{"rate", r.Rate, fromFile(r.From.Rate)},
 	}...)
 	p.linef("\nReplies that slow it down or suspend it, the first that matches:")
 	rows := [][]string{{"WHY", "CODE", "STATUS", "TEXT", "ACT", "FOR"}}
@@ -180,6 +180,14 @@ func (r siteShown) tell(p *page) {
 		rows = append(rows, []string{re.Name, code, orDash(strings.Join(re.Status, " ")), orDash(re.Text), re.Act, re.For})
 	}
 	p.table(rows...)
+}
+
+// fromFile says where a limit is from, of one that any file sets.
+func fromFile(file string) string {
+	if file == "" {
+		return ""
+	}
+	return "from " + file
 }
 
 // orNone writes a limit of which 0 means none.

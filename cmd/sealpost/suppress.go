@@ -84,11 +84,14 @@ func (c suppressListCmd) Run(ctx context.Context, env *environment) (err error) 
 			r.Suppressions = append(r.Suppressions, suppressionRowOf(e))
 		}
 		return env.result(r, func(p *page) {
-			if len(all) == 0 {
+			switch {
+			case len(all) > 0:
+				p.table(suppressionTable(r.Suppressions)...)
+			case c.Address != "":
+				p.linef("%s is not suppressed.", printable(c.Address))
+			default:
 				p.linef("Nothing is suppressed.")
-				return
 			}
-			p.table(suppressionTable(r.Suppressions)...)
 		})
 	})
 }
@@ -97,7 +100,7 @@ type suppressAddCmd struct {
 	orgFlag
 	Address string        `arg:"" help:"Address."`
 	Scope   string        `enum:"all,bulk" default:"all" placeholder:"SCOPE" help:"Which mail is stopped: all or bulk. (default: all)"`
-	For     time.Duration `placeholder:"DURATION" help:"For how long, such as 720h. For ever when not given."`
+	For     time.Duration `placeholder:"DURATION" help:"For how long, such as 30d. For ever when not given."`
 	Note    string        `placeholder:"TEXT" help:"Why, for people."`
 }
 
@@ -150,7 +153,7 @@ func (c suppressRemoveCmd) Run(ctx context.Context, env *environment) error {
 type suppressAllowCmd struct {
 	orgFlag
 	Address string        `arg:"" help:"Address."`
-	For     time.Duration `default:"720h" placeholder:"DURATION" help:"How long rules leave the address alone. (default: 720h)"`
+	For     time.Duration `default:"30d" placeholder:"DURATION" help:"How long rules leave the address alone. (default: 30d)"`
 }
 
 // Run allows.

@@ -60,7 +60,7 @@ func (d Deps) hostname(ctx context.Context) []Finding {
 
 func (d Deps) pointsBack(ctx context.Context, addr netip.Addr, name string) []Finding {
 	if addr.IsLoopback() || addr.IsPrivate() {
-		return warning("Nothing, if a gateway with an address of its own sends for this machine.", "%s leads to %s, which the internet cannot reach.", name, addr)
+		return warning("Let the name lead to the public address that mail leaves from. If a gateway with a name and an address of its own sends for this machine, leave it.", "%s leads to %s, which the internet cannot reach.", name, addr)
 	}
 	reverse, err := dns.ReverseAddr(addr.String())
 	if err != nil {

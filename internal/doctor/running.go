@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -54,7 +55,11 @@ func (d Deps) domains(ctx context.Context) []Finding {
 		}
 	}
 	if found == nil && len(all) > 0 {
-		return good("The DNS of %d sender domains has what mail needs.", len(all))
+		domains := "1 sender domain"
+		if len(all) > 1 {
+			domains = fmt.Sprintf("%d sender domains", len(all))
+		}
+		return good("The DNS of %s has what mail needs.", domains)
 	}
 	return found
 }

@@ -139,13 +139,16 @@ func (c *Change) checkClient(now time.Time) error {
 	return nil
 }
 
+// ErrNoPin says that there is no such pin to remove.
+var ErrNoPin = fault.New(fault.NotFound, "no_pin", "Nothing of this fingerprint is pinned. \"sealpost partner show\" lists what is.")
+
 // apply makes the change in memory.
 func (r *record) apply(c Change, now time.Time) error {
 	for _, print := range c.Unpin {
 		before := len(r.Pins)
 		r.Pins = slices.DeleteFunc(r.Pins, func(p Pin) bool { return p.Fingerprint == strings.ToLower(print) })
 		if len(r.Pins) == before {
-			return fault.New(fault.NotFound, "no_pin", "Nothing of this fingerprint is pinned. \"sealpost partner show\" lists what is.")
+			return ErrNoPin
 		}
 	}
 	for _, p := range c.Pins {

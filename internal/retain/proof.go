@@ -56,7 +56,7 @@ type Run struct {
 	Messages map[Stage]int
 }
 
-var noRun = fault.New(fault.NotFound, "no_purge", "No purge of this organization has destroyed anything, or not the one you named.")
+var noRun = fault.New(fault.NotFound, "no_purge", "No such purge has destroyed anything. \"sealpost retention proof --list\" shows those that have.")
 
 // Runs lists the newest purges that destroyed something, newest first.
 func (s *Service) Runs(ctx context.Context, org id.ID, limit int) (all []Run, err error) {

@@ -181,8 +181,7 @@ func (s *Received) Summarize(ctx context.Context, org id.ID, domain string, days
 		if err := tx.Row("SELECT count(DISTINCT r.id) FROM tlsrpt_received r JOIN tlsrpt_received_rows w ON w.report = r.id WHERE "+about, args...).Scan(&out.Reports); err != nil {
 			return err
 		}
-		var err error
-		out.Reporters, err = db.All(tx, func(row db.Row) (r Reported, err error) {
+		reporters, err := db.All(tx, func(row db.Row) (r Reported, err error) {
 			err = row.Scan(&r.Reporter, &r.Successes, &r.Failures)
 			return r, err
 		}, "SELECT r.reporter, CAST(sum(w.successes) AS BIGINT), CAST(sum(w.failures) AS BIGINT) FROM tlsrpt_received r JOIN tlsrpt_received_rows w ON w.report = r.id WHERE "+
@@ -190,11 +189,13 @@ func (s *Received) Summarize(ctx context.Context, org id.ID, domain string, days
 		if err != nil {
 			return err
 		}
-		out.Causes, err = db.All(tx, func(row db.Row) (f Failing, err error) {
+		out.Reporters = append(out.Reporters, reporters...)
+		causes, err := db.All(tx, func(row db.Row) (f Failing, err error) {
 			err = row.Scan(&f.Result, &f.Policy, &f.MX, &f.Sessions)
 			return f, err
 		}, "SELECT w.result, w.policy_type, w.mx, CAST(sum(w.failures) AS BIGINT) FROM tlsrpt_received r JOIN tlsrpt_received_rows w ON w.report = r.id WHERE "+
 			about+" AND w.result <> '' GROUP BY w.result, w.policy_type, w.mx ORDER BY sum(w.failures) DESC, w.result, w.mx, w.policy_type LIMIT ?", append(args, maxFailing)...)
+		out.Causes = append(out.Causes, causes...)
 		return err
 	})
 	for _, r := range out.Reporters {

@@ -135,6 +135,12 @@ func judge(text, outer string) verdict {
 	return v
 }
 
+// What tells the command that was refused.
+var (
+	rcptPhrases = patterns("rcpt")
+	dataPhrases = patterns("end of data", "reply to data", "data command", "command data")
+)
+
 // doubted reports whether something speaks against "no such mailbox" for good:
 // filters say it too, of mailboxes that are there. They say it when they have
 // seen the message, or with a status of another kind.
@@ -143,13 +149,11 @@ func doubted(class Class, status, text string) bool {
 		return false
 	}
 	text = normal(text)
-	if says(text, "rcpt") {
+	if says(text, rcptPhrases) {
 		return false
 	}
-	for _, s := range []string{"end of data", "reply to data", "data command", "command data"} {
-		if says(text, s) {
-			return true
-		}
+	if says(text, dataPhrases) {
+		return true
 	}
 	switch detail(status) {
 	case "", "0.0", "5.0", "4.1", "3.0", "2.1":

@@ -2,6 +2,7 @@ package classify
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,7 +24,9 @@ type wording struct {
 // near is how far behind a step the next one may begin, in octets.
 const near = 60
 
-// step is a part of a pattern.
+// pattern is one made ready.
+type pattern []step
+
 type step struct {
 	next  bool // right behind the step before
 	words []string
@@ -32,21 +35,24 @@ type step struct {
 // rule is a wording made ready.
 type rule struct {
 	meaning
-	patterns [][]step
+	patterns []pattern
 }
 
 func compile(ws []wording) (out []rule) {
 	for _, w := range ws {
-		r := rule{meaning: w.meaning}
-		for _, p := range w.patterns {
-			r.patterns = append(r.patterns, steps(p))
-		}
-		out = append(out, r)
+		out = append(out, rule{w.meaning, patterns(w.patterns...)})
 	}
 	return out
 }
 
-func steps(p string) (out []step) {
+func patterns(ps ...string) (out []pattern) {
+	for _, p := range ps {
+		out = append(out, steps(p))
+	}
+	return out
+}
+
+func steps(p string) (out pattern) {
 	next := false
 	for p != "" {
 		i := strings.IndexAny(p, "+…")
@@ -122,19 +128,19 @@ func phrase(text string) (meaning, bool) {
 		return meaning{}, false
 	}
 	for _, r := range rules {
-		for _, p := range r.patterns {
-			if stands(text, p) {
-				return r.meaning, true
-			}
+		if says(text, r.patterns) {
+			return r.meaning, true
 		}
 	}
 	return meaning{}, false
 }
 
-// says reports whether a normalized text has a pattern.
-func says(text, pattern string) bool { return stands(text, steps(pattern)) }
+// says reports whether a normalized text has one of the patterns.
+func says(text string, ps []pattern) bool {
+	return slices.ContainsFunc(ps, func(p pattern) bool { return stands(text, p) })
+}
 
-func stands(text string, p []step) bool {
+func stands(text string, p pattern) bool {
 	for _, w := range p[0].words {
 		for from := 0; ; {
 			i := strings.Index(text[from:], w)
@@ -155,7 +161,7 @@ func stands(text string, p []step) bool {
 func behind(at int, w string) int { return at + len(strings.TrimSuffix(w, " ")) }
 
 // follows reports whether the steps stand in front of a text.
-func follows(text string, p []step) bool {
+func follows(text string, p pattern) bool {
 	if len(p) == 0 {
 		return true
 	}

@@ -254,23 +254,21 @@ func (m *material) about(final string) string {
 }
 
 // latePhrases are said of what the peer is still trying to deliver.
-var latePhrases = []string{
+var latePhrases = patterns(
 	"warning message only", "has been delayed", "delivery…delayed", "was delayed", "is delayed", "will be retried", "will retry",
 	"will keep trying", "will continue to try", "continue trying", "still being retried", "still trying", "still attempting",
 	"delivery attempts will continue", "will be attempted", "not yet been delivered", "could not be delivered yet",
 	"no action is required on your part", "do not need to resend", "dont need to resend", "you do not need to", "wird weiter versucht",
 	"weitere zustellversuche", "sera réessayé", "se seguirá intentando",
-}
+)
 
-var overPhrases = []string{
+var overPhrases = patterns(
 	"giving up", "given up", "gave up", "permanent", "will not be retried", "no further", "failed permanently", "has failed",
 	"could not be delivered to one or more",
-}
+)
 
 // late tells a notice of delay from one of failure.
 func (t *telling) late() bool {
 	text := normal(cutText(t.whole(), 8<<10))
-	late := slices.ContainsFunc(latePhrases, func(p string) bool { return says(text, p) })
-	over := slices.ContainsFunc(overPhrases, func(p string) bool { return says(text, p) })
-	return late && !over
+	return says(text, latePhrases) && !says(text, overPhrases)
 }

@@ -21,7 +21,7 @@ var (
 		"internet mail delivery", "mail system", "mail router",
 	}
 	// failureSubjects stand in subjects of reports, normalized.
-	failureSubjects = []string{
+	failureSubjects = patterns(
 		"returned mail", "returned to sender", "undeliver", "undelivered", "delivery status", "delivery fail", "delivery has failed",
 		"delivery notification", "delivery report", "delivery problem", "delivery error", "delivery delay", "delivery notice", "delivery warning",
 		"delivery unsuccessful", "delivery incomplete", "failure notice", "failure delivery", "failed delivery", "failure…deliver", "non delivery",
@@ -33,7 +33,7 @@ var (
 		"impossible de remettre", "no se puede entregar", "não é possível entregar", "não foi possível entregar", "niedostarczon", "nie można dostarczyć",
 		"nedoručiteln", "kunde inte leverera", "kunne ikke levere", "teslim edilemedi", "반송", "배달할 수", "postmaster notify", "user unknown", "error sending", "error…deliver", "trouble delivering", "not+member/a member", "loop alert", "warning…message",
 		"warning…could not", "dsn ",
-	}
+	)
 )
 
 // daemon reports whether the mail comes from a mail system, by its names or by
@@ -80,13 +80,7 @@ func (m *material) fromSystem() bool {
 }
 
 func (m *material) failureSubject() bool {
-	subject := normal(mail.DecodeText(m.top.get("subject")))
-	for _, s := range failureSubjects {
-		if says(subject, s) {
-			return true
-		}
-	}
-	return false
+	return says(normal(mail.DecodeText(m.top.get("subject"))), failureSubjects)
 }
 
 // written reads a report that is text for people alone.
@@ -126,23 +120,20 @@ func (m *material) domain() string {
 	return a.Domain()
 }
 
-// tellsFailure reports whether the text speaks of a delivery that failed.
+// failurePhrases speak of a delivery that failed.
+var failurePhrases = patterns(
+	"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail",
+	"delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver",
+	"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "failed delivery", "did not reach",
+	"didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown",
+	"送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue",
+	"não foi entregue", "não foi possível entregar", "non è stato recapitato", "niet worden bezorgd", "niet worden afgeleverd",
+	"nie została dostarczona", "nie mogła zostać dostarczona", "не может быть доставлен", "не было доставлен", "не удалось доставить", "no pudo ser entregado", "无法投递", "无法送达", "退信",
+)
+
+// tellsFailure reports whether the text has one of them.
 func (m *material) tellsFailure() bool {
-	head := normal(cutText(strings.Join(m.heads(), "\n"), 8<<10))
-	for _, s := range []string{
-		"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail",
-		"delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver",
-		"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "failed delivery", "did not reach",
-		"didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown",
-		"送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue",
-		"não foi entregue", "não foi possível entregar", "non è stato recapitato", "niet worden bezorgd", "niet worden afgeleverd",
-		"nie została dostarczona", "nie mogła zostać dostarczona", "не может быть доставлен", "не было доставлен", "не удалось доставить", "no pudo ser entregado", "无法投递", "无法送达", "退信",
-	} {
-		if says(head, s) {
-			return true
-		}
-	}
-	return false
+	return says(normal(cutText(strings.Join(m.heads(), "\n"), 8<<10)), failurePhrases)
 }
 
 // heads gives the texts up to where the returned message begins, and keeps the

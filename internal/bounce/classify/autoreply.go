@@ -17,9 +17,9 @@ var autoreplySubjects = []string{
 	"away from office",
 	"automatische antwort", "automatische antwoord", "automatisch antwoord", "automatische reply", "abwesenheit", "abwesend", "autoantwort",
 	"automatische empfangsbestätigung", "nicht im büro",
-	"réponse automatique", "reponse automatique", "absence du bureau", "absent du bureau", "message d'absence", "message dabsence", "je suis absent",
-	"respuesta automática", "respuesta automatica", "fuera de la oficina", "fuera de oficina", "contestación automática",
-	"resposta automática", "resposta automatica", "fora do escritório", "ausência temporária", "ausencia temporaria",
+	"réponse automatique", "absence du bureau", "absent du bureau", "message d'absence", "message dabsence", "je suis absent",
+	"respuesta automática", "fuera de la oficina", "fuera de oficina", "contestación automática",
+	"resposta automática", "fora do escritório", "ausência temporária",
 	"risposta automatica", "fuori sede", "fuori ufficio", "afwezig", "niet aanwezig", "autosvar", "automatiskt svar", "automatisk svar",
 	"automaattinen vastaus",
 	"odpowiedź automatyczna", "automatyczna odpowiedź", "automatická odpověď", "автоответ", "автоматический ответ", "otomatik yanıt",
@@ -74,6 +74,7 @@ func (m *material) answersBySubject() bool {
 	subject := normal(mail.DecodeText(m.top.get("subject")))
 	subject = strings.TrimPrefix(strings.TrimPrefix(subject, " re"), " aw")
 	for _, s := range autoreplySubjects {
+		s = strings.Map(fold, s)
 		if begun := strings.TrimPrefix(subject, " "); strings.HasPrefix(begun, s) {
 			rest := begun[len(s):]
 			if s[0] >= 0x80 || rest == "" || rest[0] == ' ' {

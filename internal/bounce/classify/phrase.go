@@ -6,10 +6,12 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // wording is a meaning and the patterns of words it is told with, written as
-// normal gives text:
+// normal gives text, but with accents:
 //
 //	user/mailbox+unknown   one of the words, and one right behind it
 //	user/mailbox…unknown   with a few words between, in the same sentence
@@ -65,7 +67,7 @@ func steps(p string) (out pattern) {
 			p = p[i+n:]
 		}
 		s := step{next: next}
-		for _, w := range strings.Split(part, "/") {
+		for _, w := range strings.Split(strings.Map(fold, part), "/") {
 			if w == "" || w[0] < utf8.RuneSelf {
 				w = " " + w // languages without spaces have no words to start
 			}
@@ -85,9 +87,9 @@ var (
 	numberPattern = regexp.MustCompile(`\b[245][0-7][0-9]-(?:[245]\.[0-9]{1,3}\.[0-9]{1,3})?`)
 )
 
-// normal gives lower-case words parted by single spaces, with one in front and
-// one behind. A bar stands where a sentence or a paragraph ends, so that no
-// phrase is put together from two.
+// normal gives lower-case words without accents, parted by single spaces, with
+// one in front and one behind. A bar stands where a sentence or a paragraph
+// ends, so that no phrase is put together from two.
 func normal(s string) string {
 	s = numberPattern.ReplaceAllString(s, " ")
 	s = linkPattern.ReplaceAllString(s, " $1 ")
@@ -106,8 +108,10 @@ func normal(s string) string {
 			b.WriteString("| ")
 			space = true
 		case unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || r == '@':
-			b.WriteRune(unicode.ToLower(r))
-			space = false
+			if r = fold(r); r >= 0 {
+				b.WriteRune(r)
+				space = false
+			}
 		case r == '\'' || r == '’' || r == '`':
 			// doesn't, doesn’t and doesnt are one word.
 		case !space:
@@ -120,6 +124,27 @@ func normal(s string) string {
 	}
 	return b.String()
 }
+
+// fold gives the lower-case letter without its accents: many systems write
+// none, and what they write of them is lost on old ways. Of an accent that
+// stands by itself nothing is left (-1).
+func fold(r rune) rune {
+	switch {
+	case r < utf8.RuneSelf:
+		return unicode.ToLower(r)
+	case unicode.Is(accents, r):
+		return -1
+	case r == 'ł' || r == 'Ł':
+		return 'l'
+	case r == 'ø' || r == 'Ø':
+		return 'o'
+	case unicode.In(r, unicode.Latin, unicode.Cyrillic):
+		r, _ = utf8.DecodeRuneInString(norm.NFD.String(string(r)))
+	}
+	return unicode.ToLower(r)
+}
+
+var accents = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x300, Hi: 0x36f, Stride: 1}}}
 
 // phrase finds the first wording of the table that stands in a text.
 func phrase(text string) (meaning, bool) {

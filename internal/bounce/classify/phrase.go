@@ -54,6 +54,10 @@ func patterns(ps ...string) (out []pattern) {
 	return out
 }
 
+// unspaced are scripts that are written without spaces, or with some of the
+// words put together: no word starts there for sure.
+var unspaced = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul}
+
 func steps(p string) (out pattern) {
 	next := false
 	for p != "" {
@@ -68,8 +72,8 @@ func steps(p string) (out pattern) {
 		}
 		s := step{next: next}
 		for _, w := range strings.Split(strings.Map(fold, part), "/") {
-			if w == "" || w[0] < utf8.RuneSelf {
-				w = " " + w // languages without spaces have no words to start
+			if r, _ := utf8.DecodeRuneInString(w); !unicode.In(r, unspaced...) {
+				w = " " + w
 			}
 			s.words = append(s.words, w)
 		}
@@ -146,12 +150,8 @@ func fold(r rune) rune {
 
 var accents = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x300, Hi: 0x36f, Stride: 1}}}
 
-// phrase finds the first wording of the table that stands in a text.
-func phrase(text string) (meaning, bool) {
-	text = normal(text)
-	if len(text) < 3 {
-		return meaning{}, false
-	}
+// phrase finds the first rule of which words stand in a normalized text.
+func phrase(rules []rule, text string) (meaning, bool) {
 	for _, r := range rules {
 		if says(text, r.patterns) {
 			return r.meaning, true
@@ -190,20 +190,27 @@ func follows(text string, p pattern) bool {
 	if len(p) == 0 {
 		return true
 	}
-	if p[0].next {
-		text = text[max(0, strings.IndexByte(text, ' ')):]
-	}
 	for _, w := range p[0].words {
-		scope := text[:min(len(text), near+len(w))]
+		from, reach := 0, near+len(w)
 		if p[0].next {
-			scope = text[:min(len(text), len(w))]
+			from, reach = behindWord(text, w), len(w)
 		}
+		scope := text[from:min(len(text), from+reach)]
 		scope, _, _ = strings.Cut(scope, "|")
-		if i := strings.Index(scope, w); i >= 0 && follows(text[behind(i, w):], p[1:]) {
+		if i := strings.Index(scope, w); i >= 0 && follows(text[behind(from+i, w):], p[1:]) {
 			return true
 		}
 	}
 	return false
+}
+
+// behindWord is where w stands if it is right behind the word, or the start of
+// one, that a text continues.
+func behindWord(text, w string) int {
+	if w[0] == ' ' {
+		return max(0, strings.IndexByte(text, ' '))
+	}
+	return len(text) - len(strings.TrimPrefix(text, " "))
 }
 
 // ends reports whether a sentence or a paragraph ends at s[i].

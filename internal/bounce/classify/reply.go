@@ -31,24 +31,31 @@ func Hard(code int, enhanced, text string) bool {
 }
 
 // classify goes from the firmest ground down: a status that has one meaning,
-// phrases, a status that has several, and the code. It gives no class where
-// nothing tells.
+// words that give a reason, a status that has several meanings, words that say
+// no more than "no", a status that means everything, and the code. It gives no
+// class where nothing tells.
 func classify(code int, status, text string) (Class, bool) {
-	if m, ok := exact[detail(status)]; ok {
-		return m.class, m.hard
+	text = normal(text)
+	m, ok := exact[detail(status)]
+	if !ok {
+		m, ok = phrase(reasons, text)
 	}
-	if m, ok := phrase(text); ok {
-		return m.class, m.hard
+	if !ok {
+		m, ok = rough[status]
 	}
-	for _, s := range []string{status, detail(status)} {
-		if m, ok := rough[s]; ok {
-			return m.class, m.hard
-		}
+	if !ok {
+		m, ok = rough[detail(status)]
 	}
-	if m, ok := byCode[code]; ok {
-		return m.class, m.hard
+	if !ok {
+		m, ok = phrase(denials, text)
 	}
-	return "", false
+	if !ok {
+		m, ok = general[detail(status)]
+	}
+	if !ok {
+		m = byCode[code]
+	}
+	return m.class, m.hard
 }
 
 // detail is a status without its class: X.1.1 means the same in 4.1.1.

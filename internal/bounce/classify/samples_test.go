@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// reasons maps the names of sisimai, by which public samples are labeled, to
+// sisimai maps the names of sisimai, by which public samples are labeled, to
 // our classes; docs/bounces.md shows the same table. Where sisimai's name holds
 // what we tell apart, there are several and the first is the usual one.
-var reasons = map[string][]Class{
+var sisimai = map[string][]Class{
 	"authfailure":     {Policy},
 	"badreputation":   {Policy},
 	"blocked":         {Policy, Rate, Spam},
@@ -191,7 +191,7 @@ func (s *score) judge(complain func(string, ...any), r Recipient, w label) {
 		complain("hard %v, want %v: %s", r.Hard, w, diag)
 	}
 	s.classed++
-	classes := reasons[w.reason]
+	classes := sisimai[w.reason]
 	if classes == nil || slices.Contains(classes, r.Class) {
 		s.class++
 	} else {

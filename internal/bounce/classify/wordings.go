@@ -7,7 +7,9 @@ const (
 	storage = "mailbox/mail box/inbox/account/user/recipient/mail folder/mailfolder/folder/maildir/message store/storage/mail store/disk/" +
 		"space/quota/partition/file system/filesystem"
 	message = "message/email /emails /e mail /mail /mails /content/data /body"
-	file    = "attachment/attached/file /file name/filename/file type/extension/archive/zip/executable"
+	file    = "attachment/attached/file /files /file name/filename/file type/extension/archive/zip/executable/" +
+		"anhang/anhänge/dateianh/dateityp/pièce jointe/pièces jointes/fichier/adjunto/archivo/allegat/anexo/arquivo/bijlage/" +
+		"załącznik/вложени/添付/附件/첨부"
 	missing = "unknown/unknow /not known/unk /not found/notfound/wasnt found/not be found/isnt found/couldnt be found/does not exist/" +
 		"doesnt exist/dont exist/do not exist/did not exist/not exist/no longer exist/nonexist/non exist/not valid/isnt valid/" +
 		"invalid/not recognized/not recognised/not listed/not in our/not registered/no longer/never existed/not local/" +
@@ -18,9 +20,15 @@ const (
 		"discontinued/frozen/blocked/archived/hangup/inactivity/on hold/not allowed to receive"
 	refused = "reject/refuse/denied/deny/block/not allowed/not permitted/not accept/disallowed/unauthorized/not authorized/prohibited/" +
 		"forbidden/banned/restricted/filtered"
+	forbidden = refused + "/illegal/unacceptable/unsafe/dangerous/not accepted/" +
+		"erlaubt/zugelassen/gestattet/zulässig/verboten/gesperrt/interdit/autoris/permitid/prohibid/proibid/bloquead/consentit/" +
+		"vietat/bloccat/toegestaan/dozwolon/запрещ/недопустим/許可/禁止/允许/拒否/拒绝/허용/금지"
 )
 
-var rules = compile(wordings)
+var (
+	reasons = compile(wordings)
+	denials = compile(refusals)
+)
 
 // wordings are asked from the top, so what is sure of its meaning stands above
 // what others say in passing: "blocked, because the sender is not
@@ -28,13 +36,16 @@ var rules = compile(wordings)
 var wordings = []wording{
 	{meaning{Policy, false}, []string{
 		"groups+google+com", // no permission to post, in any language
-		"permission…post", "only…members/subscribers…post", "members/subscribers+only", "send mail as",
+		"permission…post", "only…members/subscribers…post", "members/subscribers+only", "only+members/subscribers", "send mail as",
 		"list of…approved/allowed+senders", "not…approved/allowed/safe+sender", "moderated/moderator/awaiting moderation", "not+member/a member",
 	}},
 	{meaning{Spam, false}, []string{
+		"as+spam/junk/bulk/unsolicited", "surbl/uribl", "url /urls /link /links /uri …listed/blocked/blacklist/blocklist",
+		"blocked/blacklisted/malicious/suspicious/bad+url/urls/link/links ",
 		"due to/considered/classified as/identified as/detected as/flagged as/marked as/rejected as/recognized as/appears to be/" +
-			"judged to be/suspicion of/suspected/likely/looks like/probability/as…spam/unsolicited/junk",
-		"spam+filter/engine/points/score/detected/rejected/discarded/content/message not/mail/classification/score/message rejected",
+			"judged to be/suspicion of/suspected/likely/looks like/probability/as…spam /spams/spamming/unsolicited/junk",
+		"spam+filter/engine/points/score/detected/detection/rejected/rejection/discarded/content/message not/mail/classification/" +
+			"message rejected/outbreak/verdict/signature/probability/likelihood/level/threshold/check/test/found",
 		"by+spam /spamassassin/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
 	}},
 	// Gmail limits the rate of what it cannot authenticate.
@@ -61,12 +72,13 @@ var wordings = []wording{
 		"письмо/сообщени…слишком большо", "размер…сообщени/письма…превыш", "メール…サイズ", "サイズ…超", "邮件…过大/太大/大小", "大小…超过", "메시지…크기",
 	}},
 	{meaning{Content, false}, []string{
-		file + "…not allowed/banned/blocked/prohibited/forbidden/reject/not accept/unacceptable/illegal/not permitted/dangerous",
+		file + "…" + forbidden, "запрещ/禁止/許可され+вложени/附件/添付",
+		"unacceptable/offensive/inappropriate/profane+language/words",
 		"prohibited/banned/forbidden/illegal/unacceptable/blocked/dangerous/encrypted/potentially executable/contains an/contains…" +
 			"attachment/attached/file /file name/executable/extension/archive",
 		"infected/contains/containing/found/detected…virus/malware/trojan/worm ", "virus/malware…found/detected/infected/contained", message + "…infected",
 		"phishing", "password protected", "content presents a potential",
-		"contient/virenbefall/enthält/contiene/contém/содержит…virus/viren/вирус",
+		"contient/virenbefall/enthält/contiene/contém/zawiera/содержит…virus/viren/wirus/вирус",
 	}},
 	{meaning{TLS, false}, []string{
 		"tls/starttls/ssl /encryption/encrypted connection/secure connection/secure channel…required/requires/not supported/" +
@@ -77,7 +89,9 @@ var wordings = []wording{
 		"certificate…not trusted/untrusted/invalid/verif/expired/mismatch/does not match/validation/not signed/self signed/fail",
 		"untrusted/invalid/expired…certificate",
 		"server certificate", "dane/tlsa/mta sts/sts …fail/invalid/polic/no match/mismatch", "no matching dane",
-		"verschlüssel/chiffrement/cifrado/criptograf/暗号化/加密…erforderlich/requis/requerid/obligat/必/需",
+		"verschlüssel/chiffrement/chiffré/cifrado/criptograf/crittograf/szyfrowan/шифрован/暗号化/加密/암호화…" +
+			"erforderlich/requis/requerid/obligat/richiest/obbligat/wymagan/требует/必/需/필요",
+		"verschlüsselte/sichere/connexion/conexión/conexão/connessione+verbindung/chiffré/sécurisé/cifrada/segura/criptografada/sicura/cifrata",
 	}},
 	// A mail that goes round.
 	{meaning{Other, false}, []string{
@@ -96,7 +110,7 @@ var wordings = []wording{
 		"exceed…rate/connection/connections/number of/maximum number/the limit/messages allowed/recipients",
 		"max/maximum+number/message/messages/recipient/recipients/connection/connections/conn ",
 		"concurrent/simultaneous+connection/smtp/session", "connection+rate/frequency/limit", "receiving…rate/quickly/too fast/too many",
-		"unusual+rate/amount/volume", "mail flood", "flooding", "volume…too high", "back off", "frequency+limit", "frequency",
+		"unusual/excessive+rate/amount/volume/number", "mail flood", "flooding", "volume…too high", "back off", "frequency+limit", "frequency",
 		"thread limit", "has sent…too",
 		"server/servers/system/ports/host/lines/service/mta…busy/overload", "too busy", "under heavy load", "load too high",
 		"resources temporarily unavailable", "high volume of",
@@ -107,7 +121,7 @@ var wordings = []wording{
 		"zu viele+verbindung/nachricht/mails/e mails/empfänger", "trop de+connexion/message/mail/destinataire",
 		"demasiad+conexiones/mensajes/destinatarios/correos",
 		"muitas/muitos/excesso de+conexões/mensagens/destinatários/conexoes", "troppe/troppi+connessioni/messaggi/destinatari",
-		"слишком+много/часто", "频率", "连接数", "发送…过多/超", "接続数", "送信数", "送信…上限/制限",
+		"слишком+много/часто", "频率", "连接数", "发送…过多/超", "接続数", "접속/연결/발송/전송…초과/제한/많", "送信数", "送信…上限/制限",
 	}},
 	// The mailbox takes nothing for want of space.
 	{meaning{MailboxFull, false}, []string{
@@ -160,8 +174,9 @@ var wordings = []wording{
 		"messages from…deferred", "user complaints", "unexpected volume", "unsolicited+mail from/from", // Yahoo
 		"bl00/es0000", "cxbl/cdrbl/ipbl", // Comcast, Cox
 		"hl+rep/mep", "dt+rbl", "wm+bli/blu", // NetEase 163
-		"nemesis esmtp service not available", "no smtp service", // GMX, web.de
-		"not accepting…from/connections", "no longer accept", "refused to talk", "service+refus", "serveur+refuse", "votre+ip/serveur",
+		"nemesis esmtp service not available",    // GMX, web.de
+		"a problem occurred…ask your postmaster", // T-Online
+		"not accepting…from/connections", "refused to talk", "votre+ip/serveur",
 		"adresse ip…bloqu/list", "liste noire", "lista+negra", "lista nera", "ihre+ip/server",
 		"gesperrt…ip ", "absender…gesperrt", "чёрн/черн+спис", "ブラックリスト", "黑名单", "封禁", "blocked+senders", "connection+rejected/denied",
 		"connection…denied/refused by policy/rejected by",
@@ -180,12 +195,14 @@ var wordings = []wording{
 		"发件人", "寄件人", "отправител", "발신자",
 	}},
 	{meaning{DNS, true}, []string{
-		"host or domain name not found", "not accepting network messages", "nxdomain", "nonexistentdomain/infodomainnonexistent",
-		"null mx", "nullmx", "bad destination system", "host unknown", "unknown host",
-		"domain/domain name/hostname/host name/domaine/dominio/domínio+not found/is unknown/unknown/does not exist/doesnt exist/" +
-			"not exist/couldnt be found/could not be found/was not found/wasnt found/is invalid/invalid/is not valid/expired/" +
-			"has expired/inconnu/nexiste/introuvable/no existe/não existe/desconocido/inexistent/inexistant/sconosciut/existiert nicht",
-		"domäne/rechner/rechnername/zieldomain+nicht/existiert/unbekannt/ist unbekannt", "no such/no valid+domain/host/mx ",
+		"host or domain name not found", "nxdomain", "nonexistentdomain/infodomainnonexistent",
+		"null mx", "nullmx", "mx/srv…no smtp service", "bad destination system", "host unknown", "unknown host",
+		"domain/domain name/hostname/host name+not found/is unknown/unknown/does not exist/doesnt exist/" +
+			"not exist/couldnt be found/could not be found/was not found/wasnt found/is invalid/invalid/is not valid/expired/has expired",
+		"domain/domäne/zieldomain/empfängerdomain/rechner/rechnername…existiert nicht/unbekannt/nicht gefunden/gibt es nicht",
+		"domaine/dominio/domínio/domein/domena…inconnu/nexiste/introuvable/no existe/não existe/desconocid/desconhecid/inexistent/" +
+			"inexistant/no encontrad/não encontrad/não foi encontrad/sconosciut/non esiste/bestaat niet/nie istnieje/nieznan",
+		"no such/no valid+domain/host/mx ",
 		"nonexistent/non existent/non existing/unknown/invalid/illegal/bad/unresolvable+domain/host/hosts/mail domain",
 		"domain of recipient/recipient domain/recipients domain+not found/does not exist/unknown/invalid/doesnt exist/not exist",
 		"resolve…recipient domain", "find the recipient domain",
@@ -193,7 +210,9 @@ var wordings = []wording{
 	}},
 	{meaning{MailboxUnknown, false}, []string{
 		// The mailbox is closed, for now or for good.
-		holder + "…" + closed, "mailbox/account/user…not accepting", "disabled/suspended/blocked+for this+user/mailbox/account/recipient",
+		holder + "…" + closed, "mailbox/account/user…not accepting", holder + "…no longer accept", "recipient/user/address+verification fail",
+		"suppression list/suppressed/previously bounced/history of bounc", // of a service that sends
+		"disabled/suspended/blocked+for this+user/mailbox/account/recipient",
 		"disabled/inactive/suspended/expired/closed/locked/archived/deactivated+recipient/user/mailbox/account/email/address",
 		"mailbox unavailable or access denied", "no valid+recipient",
 		"mailbox/user/account/recipient…temporar/currently…unavailable/not available/unable/not exist",
@@ -267,7 +286,6 @@ var wordings = []wording{
 			"ongewenst/niechcian/迷惑メール/スパム/垃圾/广告/спам/스팸",
 	}},
 	{meaning{DNS, true}, []string{
-		"not accepting network messages",
 		"not accept/accepts no/not accepting/not receive/doesnt receive/doesnt accept/take no/takes no+mail/email/e mail/any",
 		"domain/host/server…not accept/accepts no…mail/email", "no mail accepted", "mail not accepted for domain",
 		"smtp…not supported at this",
@@ -284,8 +302,8 @@ var wordings = []wording{
 		"lookup…failed domain", "responded with code nxdomain", "best preference mx",
 	}},
 	{meaning{DNS, false}, []string{
-		"dns…error/fail/timeout/query/lookup/server/soft/temporary/problem", "temporary+lookup/name", "name server/nameserver",
-		"name resolution", "resolution fail", "host name lookup failure", "host lookup", "lookup+fail", "cname lookup failed", "servfail",
+		"dns…error/fail/timeout/query/lookup/server/soft/temporary/problem", "temporary+name", "domain/mx/host/name/cname/address+lookup", "name server/nameserver",
+		"name resolution", "resolution fail", "host name lookup failure", "host lookup", "servfail",
 		"unable to resolve/couldnt resolve/could not resolve/cannot resolve", "namensauflösung", "résolution dns", "解析失败", "域名解析",
 	}},
 	{meaning{Expired, false}, []string{
@@ -293,7 +311,7 @@ var wordings = []wording{
 		"too long…queue", "queue…too long", "queued for", "been in the queue", "undelivered for", "undeliverable for", "for the last",
 		"has been trying", "not been collected", "giving up",
 		"multiple retries", "tried+many/several", "queue+time/lifetime", "did not/didnt/not+answer", "closed+connection/the connection",
-		"retries…exceeded/exhaust", "retries exhausted", "several+attempts/times", "too many attempts", "attempts…fail", "fail…attempts",
+		"retries…exceeded/exhaust", "retries exhausted", "several+attempts/times", "too many attempts", "too old", "attempts…fail", "fail…attempts",
 		"failing for a long",
 		"deliver…within", "could not be delivered for", "within/after/for/for more than…hours/days/day /hour", "too long+in/for",
 		"connection+refused/reset/lost/died/closed/was dropped/dropped/broken/failure/error/failed/timed", "lost connection",
@@ -317,23 +335,32 @@ var wordings = []wording{
 	}},
 	{meaning{Other, false}, []string{
 		"system/internal/mailer/local/software/technical/unexpected/server/input output+error/problem", "internal+server/bug",
-		"error in processing", "service…unavailable", "temporarily unavailable",
+		"error in processing", "lookup+fail/error", "shutting down/shutdown/maintenance", "service…unavailable", "temporarily unavailable",
 		"temporary+failure/local problem/system problem/server error",
 		"could not create/cannot create/cannot open/unable to open", "command+died/failed", "exit status", "exited with", "pipe ",
 		"script", "configuration+error/problem", "misconfigur/incorrectly configured", "child process", "local delivery failed",
 		"i o error", "system resources", "out of memory",
 		"transaction failed", "queue file", "action aborted", "system not capable", "database",
 		"interner fehler/erreur interne/error interno/erro interno/внутренняя ошибка/内部エラー/システムエラー/系统错误/内部错误", "bad sequence",
-		"command+not/unrecognized", "syntax error",
+		"command+not/unrecognized", "syntax error", "system…unavailable",
 	}},
-	{meaning{MailboxUnknown, true}, []string{"address rejected", "recipient+rejected/refused"}},
+	{meaning{Rate, false}, []string{"too many", "too much"}},
 	{meaning{Policy, false}, []string{
-		"authoriz/authoris/unauthoriz", "authenticat", "access denied", "permission", refused, "sender/mail from/from address/originator",
+		"authoriz/authoris/unauthoriz", "authenticat", "permission", "sender/mail from/from address/originator",
 		"policy/policies", "administrative/administrator", "restriction", "preferences", "whitelist/allowlist/white list",
 		"complaint/abuse", "only…from", "only+known", "not wanted/doesnt want/does not want",
 		"nicht+berechtigt/erlaubt/zugelassen",
+	}},
+}
+
+// refusals say no and hardly why.
+var refusals = []wording{
+	{meaning{MailboxUnknown, true}, []string{"address rejected", "recipient+rejected/refused"}},
+	{meaning{Policy, false}, []string{
+		refused,
 		"verweigert/abgelehnt/refusé/interdit/non autorisé/rechazado/denegado/no permitido/rejeitad/negado/não permitid/rifiutat/" +
 			"odrzucon/geweigerd",
+		"n accepte/naccepte/non accetta/no acepta/não aceita/не принимает",
 		"拒否/許可/拒绝/拒收/策略/отклонен/запрещ/거부",
 	}},
 }

@@ -30,7 +30,8 @@ func (j *Judge) stored(ctx context.Context, k key, kind string, now time.Time) (
 // store keeps what was fetched, and drops what nobody may believe any more.
 func (j *Judge) store(ctx context.Context, k key, kind string, data []byte, now, until time.Time) {
 	err := j.deps.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		if _, err := tx.Exec("DELETE FROM certs_revocations WHERE until <= ?", clock.Micros(now)); err != nil {
+		// A few at a time: CRLs are large, and other writes wait for it.
+		if _, err := tx.Exec("DELETE FROM certs_revocations WHERE id IN (SELECT id FROM certs_revocations WHERE until <= ? LIMIT 10)", clock.Micros(now)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(`INSERT INTO certs_revocations (id, kind, data, fetched_at, until) VALUES (?, ?, ?, ?, ?)

@@ -95,8 +95,5 @@ func (n *Names) Has(ctx context.Context, org id.ID, key string) (bool, error) {
 
 // Tidy forgets names that were not seen for a year.
 func (n *Names) Tidy(ctx context.Context) error {
-	return n.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM inbound_names WHERE seen_at < ?", clock.Micros(n.Clock.Now().Add(-nameForget)))
-		return err
-	})
+	return n.DB.Sweep(ctx, "inbound_names", "org_id, name_hmac", "seen_at < ?", clock.Micros(n.Clock.Now().Add(-nameForget)))
 }

@@ -174,10 +174,7 @@ func (n news) first(tx *db.Tx) (bool, error) {
 
 // Tidy deletes what is too long ago to be heard again.
 func (d *Door) Tidy(ctx context.Context) error {
-	return d.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM inbound_heard WHERE at <= ?", clock.Micros(d.Clock.Now().Add(-2*lateAfter)))
-		return err
-	})
+	return d.DB.Sweep(ctx, "inbound_heard", "delivery_id, kind", "at <= ?", clock.Micros(d.Clock.Now().Add(-2*lateAfter)))
 }
 
 func (n news) suppress(tx *db.Tx) error {

@@ -285,8 +285,5 @@ func (k *Keyring) store(ctx context.Context, a mail.Address, hmac []byte, answer
 
 // Tidy forgets answers about addresses that nobody has written to for long.
 func (k *Keyring) Tidy(ctx context.Context) error {
-	return k.d.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM keyring_lookups WHERE org_id = ? AND next_at < ?", db.System, clock.Micros(k.d.Clock.Now().Add(-forgetAge)))
-		return err
-	})
+	return k.d.DB.Sweep(ctx, "keyring_lookups", "org_id, address_hmac, source", "next_at < ?", clock.Micros(k.d.Clock.Now().Add(-forgetAge)))
 }

@@ -142,14 +142,11 @@ func closeLink(tx *db.Tx, e expired, now time.Time) error {
 // over. What they did is in the ledger.
 func (p *Pickup) Purge(ctx context.Context) error {
 	now := p.Clock.Now()
-	return p.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		if _, err := tx.Exec("DELETE FROM pickup_codes WHERE created_at <= ? AND expires_at <= ?",
-			clock.Micros(now.Add(-24*time.Hour)), clock.Micros(now)); err != nil {
-			return err
-		}
-		_, err := tx.Exec("DELETE FROM pickup_sessions WHERE expires_at <= ?", clock.Micros(now))
+	if err := p.DB.Sweep(ctx, "pickup_codes", "id", "created_at <= ? AND expires_at <= ?",
+		clock.Micros(now.Add(-24*time.Hour)), clock.Micros(now)); err != nil {
 		return err
-	})
+	}
+	return p.DB.Sweep(ctx, "pickup_sessions", "token_sha256", "expires_at <= ?", clock.Micros(now))
 }
 
 // MarkIfOpened moves a waiting delivery to read if its link was used while its

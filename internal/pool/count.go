@@ -199,8 +199,5 @@ type slowedFact struct {
 
 // Tidy forgets days that nobody asks for any more.
 func (s *Service) Tidy(ctx context.Context) error {
-	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM pool_days WHERE day < ?", dayOf(s.Clock.Now())-keepDays)
-		return err
-	})
+	return s.DB.Sweep(ctx, "pool_days", "pool, site, day", "day < ?", dayOf(s.Clock.Now())-keepDays)
 }

@@ -54,10 +54,7 @@ const forgetAfter = 400 * 24 * time.Hour
 // Tidy forgets domains that nothing was sent to for longer than anything that
 // is known of them holds.
 func (s *Service) Tidy(ctx context.Context) error {
-	return s.db.Write(ctx, db.System, func(tx *db.Tx) error {
-		_, err := tx.Exec("DELETE FROM posture_domains WHERE updated_at < ?", clock.Micros(s.clock.Now().Add(-forgetAfter)))
-		return err
-	})
+	return s.db.Sweep(ctx, "posture_domains", "domain", "updated_at < ?", clock.Micros(s.clock.Now().Add(-forgetAfter)))
 }
 
 // entry is what memory holds of a domain. The posture is replaced whole and

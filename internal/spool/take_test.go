@@ -132,7 +132,7 @@ func TestTakingUsesThePartialIndexes(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		for _, q := range append(all[d.Dialect],
 			query{spool.DueLately, "spool_unsettled_due", []any{int64(0), int64(0), 10}}, query{spool.DueNotices, "spool_notices_due", []any{int64(0), 10}}) {
-			got := explain(t, d, q.text, q.args...)
+			got := dbtest.Explain(t, d, q.text, q.args...)
 			if !strings.Contains(got, q.index) || strings.Contains(got, "B-TREE FOR ORDER") || strings.Contains(got, `"Node Type": "Sort"`) && q.text != spool.DueLately {
 				t.Errorf("%s is not read in its order:\n%s", q.index, got)
 			}
@@ -199,39 +199,6 @@ func costOfTaking(t *testing.T, d *db.DB, lines []spool.Head, now time.Time, sta
 		t.Fatal(text, err)
 	}
 	return plans[0].Plan.Rows, plans[0].Plan.Hit + plans[0].Plan.Read
-}
-
-func explain(t *testing.T, d *db.DB, query string, args ...any) string {
-	t.Helper()
-	var plan strings.Builder
-	if err := d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		plan.Reset()
-		if d.Dialect == db.PostgreSQL {
-			if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil { // the table is empty
-				return err
-			}
-		}
-		rows, err := tx.Query(tx.Pick("EXPLAIN QUERY PLAN "+query, "EXPLAIN (FORMAT JSON) "+query), args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var text string
-			into := []any{&text}
-			if d.Dialect == db.SQLite {
-				into = []any{new(any), new(any), new(any), &text}
-			}
-			if err := rows.Scan(into...); err != nil {
-				return err
-			}
-			plan.WriteString(text + "\n")
-		}
-		return rows.Err()
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return plan.String()
 }
 
 func TestWhatADeadRunLeft(t *testing.T) {

@@ -250,11 +250,8 @@ func (s *Service) List(ctx context.Context, org id.ID, of mail.Address, after id
 // Tidy deletes what has ended or is too old to count.
 func (s *Service) Tidy(ctx context.Context) error {
 	now := s.Clock.Now()
-	return s.DB.Write(ctx, db.System, func(tx *db.Tx) error {
-		if _, err := tx.Exec("DELETE FROM suppress_entries WHERE expires_at <= ?", clock.Micros(now)); err != nil {
-			return err
-		}
-		_, err := tx.Exec("DELETE FROM suppress_soft WHERE at <= ?", clock.Micros(now.Add(-s.Rules.SoftWithin)))
+	if err := s.DB.Sweep(ctx, "suppress_entries", "id", "expires_at <= ?", clock.Micros(now)); err != nil {
 		return err
-	})
+	}
+	return s.DB.Sweep(ctx, "suppress_soft", "org_id, address_hmac, delivery_id", "at <= ?", clock.Micros(now.Add(-s.Rules.SoftWithin)))
 }

@@ -87,3 +87,38 @@ func PostgresDir(t testing.TB) string {
 	}
 	return s.Dir
 }
+
+// Explain gives the engine's plan for a statement. On PostgreSQL it is the one
+// of a table that is too large to be read whole, for here tables are empty.
+func Explain(t testing.TB, d *db.DB, query string, args ...any) string {
+	t.Helper()
+	var plan strings.Builder
+	if err := d.WriteAlone(context.Background(), db.System, func(tx *db.Tx) error {
+		plan.Reset()
+		if d.Dialect == db.PostgreSQL {
+			if _, err := tx.Exec("SET LOCAL enable_seqscan = off"); err != nil {
+				return err
+			}
+		}
+		rows, err := tx.Query(tx.Pick("EXPLAIN QUERY PLAN "+query, "EXPLAIN (FORMAT JSON) "+query), args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var text string
+			into := []any{&text}
+			if d.Dialect == db.SQLite {
+				into = []any{new(any), new(any), new(any), &text}
+			}
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			plan.WriteString(text + "\n")
+		}
+		return rows.Err()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return plan.String()
+}

@@ -112,17 +112,30 @@ func (l *loader) checkSources() {
 			}
 		}
 		if slices.ContainsFunc(before, s.confusedWith) {
-			l.at(key, ".networks", "overlaps with a network of another organization")
+			if len(s.CertificateNames) > 0 {
+				l.at(key, ".certificate_names", "names a certificate that stands for another organization, too")
+			} else {
+				l.at(key, ".networks", "overlaps with a network of another organization")
+			}
 		}
 		before = append(before, s)
 	}
 }
 
 // confusedWith reports whether a peer could be both, and nothing tells whose
-// mail it brings.
+// mail it brings. Where one asks for a certificate and the other for none, the
+// certificate does: see smtpin.
 func (s RelaySource) confusedWith(other RelaySource) bool {
 	if s.Org == other.Org || s.TenantHeader != "" && other.TenantHeader != "" {
 		return false
+	}
+	if len(s.CertificateNames) > 0 || len(other.CertificateNames) > 0 {
+		same := slices.ContainsFunc(s.CertificateNames, func(name string) bool {
+			return slices.ContainsFunc(other.CertificateNames, func(o string) bool { return strings.EqualFold(name, o) })
+		})
+		if !same || len(s.Networks) == 0 || len(other.Networks) == 0 {
+			return same
+		}
 	}
 	return slices.ContainsFunc(s.Networks, func(n netip.Prefix) bool { return slices.ContainsFunc(other.Networks, n.Overlaps) })
 }

@@ -222,24 +222,26 @@ func TestMistakes(t *testing.T) {
 		"relay.source = [{org=\"a\",networks=[\"10.1.0.0/8\"]}]": "relay.source[0].networks: has a network with bits set behind its length; write 10.20.0.0/16, not 10.20.3.4/16",
 		"relay.source = [{org=\"a\",networks=[\"0.0.0.0/0\"]}]":  "relay.source[0].networks: must not be the whole internet: everybody could relay",
 		"relay.source = [{org=\"a\",networks=[\"10.0.0.0\"]}]":   "relay.source[0].networks: must be networks such as 10.20.0.0/16",
-		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"]},{org=\"b\",networks=[\"10.2.0.0/16\"]}]":                    "relay.source[1].networks: overlaps with a network of another organization",
-		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"],network=\"x\"}]":                                             "relay.source[0].network: this key is not known; did you mean relay.source[0].networks?",
-		"relay.source = [{org=\"a\",networks=[\"40.107.3.0/24\"]}]":                                                        "relay.source[0].tenant_header: is required, because everybody who uses Microsoft 365 comes from there and under that name",
-		"relay.source = [{org=\"a\",networks=[\"209.85.128.0/17\"]}]":                                                      "relay.source[0].tenant_header: is required, because everybody who uses Google comes from there and under that name",
-		"relay.source = [{org=\"a\",certificate_names=[\"mail.protection.outlook.com\"]}]":                                 "relay.source[0].tenant_header: is required, because everybody who uses mail.protection.outlook.com comes from there and under that name",
-		"relay.source = [{org=\"a\",certificate_names=[\"mx\"]}]":                                                          "relay.source[0].certificate_names: must be names of hosts such as mail.protection.outlook.com",
-		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"x-a b\"}]":                      "relay.source[0].tenant_header: must be the name of a header field that begins with X-, such as X-Sealpost-Tenant",
-		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"Subject\"}]":                    "relay.source[0].tenant_header: must be the name of a header field that begins with X-, such as X-Sealpost-Tenant",
-		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_value=\"0123456789abcdef\"}]":            "relay.source[0].tenant_header: is required beside tenant_value",
-		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"X-T\",tenant_value=\"short\"}]": "relay.source[0].tenant_value: must have at least 16 characters: who guesses it can send in the organization's name",
-		"inbound.rspamd = \"http://mail.example.org:11333\"":                                                               "inbound.rspamd: must be https, except on loopback: mail would cross the network in clear",
-		"inbound.rspamd = \"127.0.0.1:11333\"":                                                                             "inbound.rspamd: must be a URL such as http://127.0.0.1:11333",
-		"inbound.clamav = \"tcp://192.0.2.1:3310\"":                                                                        "inbound.clamav: must be on loopback or a socket: mail would cross the network in clear",
-		"inbound.clamav = \"tcp://127.0.0.1\"":                                                                             "inbound.clamav: must be a URL such as unix:///run/clamav/clamd.ctl or tcp://127.0.0.1:3310",
-		"inbound.lookalike = \"drop\"":                                                                                     "inbound.lookalike: must be of: mark, reject",
-		"relay.sources = []":                                                                                               "relay.sources: this key is not known; did you mean relay.source?",
-		"relay.source = 1":                                                                                                 "relay.source: this is a list of tables; write [[relay.source]]",
-		"data_dir = \"/a\\nb\"":                                                                                            "data_dir: must not contain control characters",
+		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"]},{org=\"b\",networks=[\"10.2.0.0/16\"]}]":                                                    "relay.source[1].networks: overlaps with a network of another organization",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"]},{org=\"b\",certificate_names=[\"MX.example.org\"]}]":                           "relay.source[1].certificate_names: names a certificate that stands for another organization, too",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"]},{org=\"b\",certificate_names=[\"mx.example.org\"],networks=[\"10.0.0.0/8\"]}]": "relay.source[1].certificate_names: names a certificate that stands for another organization, too",
+		"relay.source = [{org=\"a\",networks=[\"10.0.0.0/8\"],network=\"x\"}]":                                                                             "relay.source[0].network: this key is not known; did you mean relay.source[0].networks?",
+		"relay.source = [{org=\"a\",networks=[\"40.107.3.0/24\"]}]":                                                                                        "relay.source[0].tenant_header: is required, because everybody who uses Microsoft 365 comes from there and under that name",
+		"relay.source = [{org=\"a\",networks=[\"209.85.128.0/17\"]}]":                                                                                      "relay.source[0].tenant_header: is required, because everybody who uses Google comes from there and under that name",
+		"relay.source = [{org=\"a\",certificate_names=[\"mail.protection.outlook.com\"]}]":                                                                 "relay.source[0].tenant_header: is required, because everybody who uses mail.protection.outlook.com comes from there and under that name",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx\"]}]":                                                                                          "relay.source[0].certificate_names: must be names of hosts such as mail.protection.outlook.com",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"x-a b\"}]":                                                      "relay.source[0].tenant_header: must be the name of a header field that begins with X-, such as X-Sealpost-Tenant",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"Subject\"}]":                                                    "relay.source[0].tenant_header: must be the name of a header field that begins with X-, such as X-Sealpost-Tenant",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_value=\"0123456789abcdef\"}]":                                            "relay.source[0].tenant_header: is required beside tenant_value",
+		"relay.source = [{org=\"a\",certificate_names=[\"mx.example.org\"],tenant_header=\"X-T\",tenant_value=\"short\"}]":                                 "relay.source[0].tenant_value: must have at least 16 characters: who guesses it can send in the organization's name",
+		"inbound.rspamd = \"http://mail.example.org:11333\"":                                                                                               "inbound.rspamd: must be https, except on loopback: mail would cross the network in clear",
+		"inbound.rspamd = \"127.0.0.1:11333\"":                                                                                                             "inbound.rspamd: must be a URL such as http://127.0.0.1:11333",
+		"inbound.clamav = \"tcp://192.0.2.1:3310\"":                                                                                                        "inbound.clamav: must be on loopback or a socket: mail would cross the network in clear",
+		"inbound.clamav = \"tcp://127.0.0.1\"":                                                                                                             "inbound.clamav: must be a URL such as unix:///run/clamav/clamd.ctl or tcp://127.0.0.1:3310",
+		"inbound.lookalike = \"drop\"":                                                                                                                     "inbound.lookalike: must be of: mark, reject",
+		"relay.sources = []":                                                                                                                               "relay.sources: this key is not known; did you mean relay.source?",
+		"relay.source = 1":                                                                                                                                 "relay.source: this is a list of tables; write [[relay.source]]",
+		"data_dir = \"/a\\nb\"":                                                                                                                            "data_dir: must not contain control characters",
 	} {
 		_, err := load(t, text+minimal)
 		if got := lines(err); strings.TrimPrefix(got, "line 1: ") != want {
@@ -309,6 +311,15 @@ func TestACME(t *testing.T) {
 	c, err := load(t, base+acme+"cert_file = \"/c\"\nkey_file = \"/k\"\n")
 	if err != nil || c.TLS.ByACME() {
 		t.Errorf("a certificate that is given does not come first: %v", err)
+	}
+}
+
+// Organizations that a certificate tells apart may come from the same networks.
+func TestRelaySourcesThatACertificateTellsApart(t *testing.T) {
+	for _, other := range []string{"networks=['10.2.0.0/16']", "networks=['10.2.0.0/16'],certificate_names=['b.example.org']", "certificate_names=['b.example.org']"} {
+		if _, err := load(t, "relay.source = [{org='a',networks=['10.0.0.0/8'],certificate_names=['a.example.org']},{org='b',"+other+"}]\n"+minimal); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
 	}
 }
 

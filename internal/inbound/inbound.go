@@ -87,6 +87,8 @@ type Relay struct {
 	// Knows tells a stranger of some network whose member an address is; the
 	// error NotFound means nobody's.
 	Knows func(ctx context.Context, from netip.Prefix, to mail.Address) (org id.ID, err error)
+	// Serves reports whether a domain is one of members.
+	Serves func(ctx context.Context, domain string) (bool, error)
 	// Accept stores a message before it returns.
 	Accept func(ctx context.Context, a Arrival, message io.Reader) error
 }
@@ -157,11 +159,15 @@ var (
 	underWay = fault.New(fault.TooMany, "under_way", "The delivery is being recorded this moment. Try again in a minute.")
 )
 
-// Serves reports whether a domain is one of return paths: mail to it is never
-// relayed.
-func (d *Door) Serves(ctx context.Context, domain string) (bool, error) {
-	_, found, err := d.Paths.owner(ctx, domain)
-	return found, err
+// Serves reports whether a domain is one of return paths, mail to which is never
+// relayed, or one of members.
+func (d *Door) Serves(ctx context.Context, domain string) (returns, members bool, err error) {
+	_, returns, err = d.Paths.owner(ctx, domain)
+	if err != nil || returns || d.Relay == nil {
+		return returns, false, err
+	}
+	members, err = d.Relay.Serves(ctx, domain)
+	return false, members, err
 }
 
 // Recipient tells what mail to an address would be taken for that a stranger of

@@ -88,7 +88,13 @@ func (m *Members) Stop() {
 }
 
 // Relay is the relay as the door calls it.
-func (m *Members) Relay() *Relay { return &Relay{Knows: m.Knows, Accept: m.Accept} }
+func (m *Members) Relay() *Relay { return &Relay{Knows: m.Knows, Serves: m.Serves, Accept: m.Accept} }
+
+// Serves reports whether a domain is one of members.
+func (m *Members) Serves(ctx context.Context, domain string) (bool, error) {
+	_, found, err := m.Routes.Of(ctx, domain)
+	return found, err
+}
 
 // Knows tells a stranger of some network whose member an address is.
 func (m *Members) Knows(ctx context.Context, from netip.Prefix, to mail.Address) (id.ID, error) {

@@ -133,7 +133,7 @@ func TestReturnPathsOfOthersAreNotTaken(t *testing.T) {
 		h.NewOrg("lab", "lab.health.example")
 		c.Advance(time.Minute)
 		door := inbound.New(inbound.Deps{DB: d, Custody: h.Custody, Clock: c, Paths: p, Hostname: inboundtest.Hostname})
-		if ours, err := door.Serves(ctx, "lab.health.example"); err != nil || ours {
+		if ours, _, err := door.Serves(ctx, "lab.health.example"); err != nil || ours {
 			t.Errorf("mail of a domain goes to the return path of another organization: %v", err)
 		}
 		// What another uses stays with it, and goes with its domain.

@@ -25,9 +25,9 @@ var notTenant = fault.New(fault.Denied, "tenant_not_proved",
 
 // Proves reports whether a message with this header is of a tenant, for those
 // who do not know yet of which one it is.
-func (d *Door) Proves(ctx context.Context, p auth.Principal, t Tenant, h mail.Header) bool {
+func (d *Door) Proves(ctx context.Context, p auth.Principal, t Tenant, h mail.Header) (bool, error) {
 	org, err := d.orgOf(ctx, p)
-	return err == nil && org.proves(t, h)
+	return err == nil && org.proves(t, h), err
 }
 
 // proves reports whether the tenant's field is there exactly once and right.

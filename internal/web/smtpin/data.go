@@ -150,6 +150,9 @@ func (n *session) accept(body io.Reader) (done string, err error) {
 	}
 	draft.Message = message
 	receipt, err := n.s.Door.Accept(n.s.ctx, draft)
+	if err == nil && n.stranger { // it proved its tenant
+		n.s.welcome(n)
+	}
 	return "Accepted as " + receipt.Message.Text(id.Message), err
 }
 

@@ -213,6 +213,7 @@ func (n *session) rcpt(rest string) {
 	case len(n.tx.rcpts) >= n.s.MaxRecipients || len(n.tx.tickets) > 0: // RFC 5321 section 4.5.3.1.10
 		n.reply(452, "4.5.3", "Too many recipients.")
 	default:
+		n.grant(messageTime)
 		n.tx.rcpts = append(n.tx.rcpts, to)
 		n.reply(250, "2.1.5", "The recipient is noted.")
 	}

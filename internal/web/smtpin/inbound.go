@@ -39,8 +39,9 @@ func (n *session) unhurried() bool {
 }
 
 // forUs reports whether a recipient is one of the inbound door: all those of
-// strangers, and those at return paths of anybody. The mail hosts of an
-// organization may relay here, and are among those that return mail.
+// strangers, those at return paths of anybody, and members whom a shared source
+// brings what has no sender. The mail hosts of an organization may relay here,
+// and are among those that return mail.
 func (n *session) forUs(to mail.Address) bool {
 	if n.role == inboundRole || n.tx.outside {
 		return true
@@ -48,8 +49,9 @@ func (n *session) forUs(to mail.Address) bool {
 	if n.role != Relay || n.s.Inbound == nil {
 		return false
 	}
-	ours, err := n.s.Inbound.Serves(n.s.ctx, to.Domain())
-	return err == nil && (ours || n.forMember(to)) // else it is mail that will be deferred: its domain leads here
+	// What cannot be found out now is mail that will be deferred: its domain leads here.
+	returns, members, err := n.s.Inbound.Serves(n.s.ctx, to.Domain())
+	return err == nil && (returns || members && n.nobodys())
 }
 
 func (n *session) inboundRcpt(to mail.Address) {

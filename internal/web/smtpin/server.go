@@ -24,9 +24,10 @@
 //     inbound.Door knows, and all others get one answer.
 //   - A failed AUTH says nothing about why, takes its time, and a few of them
 //     end the session. A revoked key stops working within a session too.
-//   - Who has not authenticated yet, and whose network may not relay, has little
-//     time, few connections from one address and never all of them: strangers
-//     cannot keep out the others.
+//   - Who has not authenticated yet, and is of no source that nobody shares, has
+//     little time, few connections from one address and never all of them:
+//     strangers cannot keep out the others. A peer of a shared source is one of
+//     them until a message of the session has proved its tenant.
 //   - Sessions are logged once, at their end, without addresses.
 //
 // The protocol is spoken here and not by a library: the one at hand takes LF
@@ -69,7 +70,7 @@ type Config struct {
 	Hostname       string
 	MaxSize        int64         // octets of a message; submit refuses more as well
 	MaxRecipients  int           // of one message
-	MaxConnections int           // 1,000; three quarters of them for strangers
+	MaxConnections int           // 1,000; three quarters of them for strangers, an eighth more for shared sources
 	MaxPerAddress  int           // of strangers from one address, loopback left out; 50
 	StrangerTime   time.Duration // until they have authenticated; 2 minutes
 	IdleTimeout    time.Duration // of one read or write; 5 minutes (RFC 5321 section 4.5.3.2.7)
@@ -184,7 +185,7 @@ func (s *Server) start(conn net.Conn, role Role) {
 		_ = conn.Close()
 		return
 	}
-	n.crowded = len(s.sessions) >= s.MaxConnections || n.stranger && s.enough(n.from)
+	n.crowded = len(s.sessions) >= s.MaxConnections || n.stranger && s.enough(n)
 	s.sessions[n] = true
 	if n.stranger = n.stranger && !n.crowded; n.stranger {
 		s.strangers[n.from]++
@@ -200,8 +201,14 @@ func (s *Server) start(conn net.Conn, role Role) {
 }
 
 // enough reports whether strangers have all the connections they may have.
-func (s *Server) enough(from netip.Prefix) bool {
-	return s.strange >= max(1, s.MaxConnections*3/4) || !from.Addr().IsLoopback() && s.strangers[from] >= s.MaxPerAddress
+// Those from the networks of a shared source have some more in all, so that the
+// internet cannot keep them out, nor they those who authenticate.
+func (s *Server) enough(n *session) bool {
+	share := s.MaxConnections * 3 / 4
+	if len(n.sources) > 0 {
+		share = s.MaxConnections * 7 / 8
+	}
+	return s.strange >= max(1, share) || !n.from.Addr().IsLoopback() && s.strangers[n.from] >= s.MaxPerAddress
 }
 
 // known counts a session among the strangers no more. s.mu is held.
@@ -216,7 +223,7 @@ func (s *Server) known(n *session) {
 	}
 }
 
-// welcome lets a session that has authenticated take the time it needs.
+// welcome lets a session that has shown whose it is take the time it needs.
 func (s *Server) welcome(n *session) {
 	s.mu.Lock()
 	s.known(n)

@@ -38,7 +38,7 @@ type session struct {
 	crowded  bool
 
 	from     netip.Prefix // where the peer is
-	stranger bool         // neither authenticated nor of a trusted network; under Server.mu
+	stranger bool         // neither authenticated nor of a source that nobody shares; under Server.mu
 	latest   time.Time    // that a stranger may stay
 
 	tls       *tls.ConnectionState // nil in clear
@@ -79,7 +79,7 @@ func newSession(s *Server, conn net.Conn, role Role) *session {
 	n := &session{s: s, id: id.New(), role: role, listener: role, line: newLine(conn, s.IdleTimeout), record: record{began: s.Clock.Now()},
 		from: neighborhood(conn.RemoteAddr()), stranger: true}
 	n.recognize()
-	n.stranger = len(n.sources) == 0
+	n.stranger = !n.trusted()
 	if n.stranger {
 		n.latest = time.Now().Add(visitTime)
 		n.line.until(time.Now().Add(s.StrangerTime))
@@ -414,7 +414,7 @@ func (n *session) handshake() error {
 	state := conn.ConnectionState()
 	n.tls = &state
 	n.line.on(conn)
-	if n.recognize(); len(n.sources) > 0 {
+	if n.recognize(); n.trusted() {
 		n.s.welcome(n)
 	}
 	// RFC 3207 section 4.2: what was known from before is forgotten.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/submit"
 )
 
 const small = "From: ada@clinic.example\r\n\r\nhello\r\n.\r\n"
@@ -282,7 +283,8 @@ func (f from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustP
 func TestStrangersDoNotKeepOutOthers(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t), func(d *Deps) {
 		d.MaxConnections, d.MaxPerAddress = 9, 2
-		d.Sources = append(d.Sources, Source{Networks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Org: d.Sources[0].Org})
+		d.Sources = append(d.Sources, Source{Networks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Org: d.Sources[0].Org},
+			Source{Networks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Org: d.Sources[0].Org, Tenant: &submit.Tenant{Field: "X-Tenant"}})
 	})
 	connect := func(peer string, role Role) (banner string) {
 		ours, theirs := net.Pipe()
@@ -301,6 +303,7 @@ func TestStrangersDoNotKeepOutOthers(t *testing.T) {
 		{"[::ffff:192.0.2.1]:4", Submission, "421 "}, {"192.0.2.1:5", Relay, "421 "},
 		{"[2001:db8::1]:1", Submission, "220 "}, {"[2001:db8::2]:1", Submission, "220 "}, {"[2001:db8::3]:1", Submission, "421 "},
 		{"192.0.2.2:1", Submission, "220 "}, {"192.0.2.2:2", Submission, "220 "}, {"192.0.2.3:1", Submission, "421 "},
+		{"203.0.113.1:1", Relay, "220 "}, {"203.0.113.2:1", Relay, "421 "}, // customers of a suite
 		{"198.51.100.7:1", Relay, "220 "},
 	} {
 		got := connect(step.peer, step.role)

@@ -3,6 +3,7 @@ package smtpin
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -28,7 +29,8 @@ type Source struct {
 	Org    id.ID
 }
 
-// matching gives the sources that a peer is one of. A source with neither
+// matching gives the sources that a peer is one of, those known by a certificate
+// first. A source with neither
 // networks nor names is nobody's.
 func (s *Server) matching(peer net.Addr, state *tls.ConnectionState) (all []Source) {
 	tcp, ok := peer.(*net.TCPAddr)
@@ -43,6 +45,8 @@ func (s *Server) matching(peer net.Addr, state *tls.ConnectionState) (all []Sour
 			all = append(all, src)
 		}
 	}
+	// A certificate says more of who it is than a network does.
+	slices.SortStableFunc(all, func(a, b Source) int { return cmp.Compare(min(1, len(b.Names)), min(1, len(a.Names))) })
 	return all
 }
 
@@ -93,9 +97,17 @@ func (src Source) principal() auth.Principal {
 
 func (src Source) shared() bool { return src.Tenant != nil }
 
+// trusted reports whether the peer is one of a source that nobody shares. Any
+// customer of a suite comes under a shared one, so its peers are strangers until
+// a message of theirs proves its tenant.
+func (n *session) trusted() bool {
+	return slices.ContainsFunc(n.sources, func(src Source) bool { return !src.shared() })
+}
+
 // whose reads the header and finds out of which source a message is, where it
 // may be of several: the sender is null, or a secret is being replaced. What
-// proves nothing is of the one that asks for no proof, if there is one.
+// proves nothing is of the one that asks for no proof, if there is one; of
+// several, that known by a certificate.
 func (n *session) whose(message io.Reader) (Source, io.Reader, error) {
 	all := n.tx.sources
 	if len(all) == 1 {
@@ -106,23 +118,34 @@ func (n *session) whose(message io.Reader) (Source, io.Reader, error) {
 	if err != nil {
 		return Source{}, nil, err
 	}
-	i := slices.IndexFunc(all, func(src Source) bool {
-		return src.shared() && n.s.Door.Proves(n.s.ctx, src.principal(), *src.Tenant, h)
-	})
-	if i < 0 {
-		i = slices.IndexFunc(all, func(src Source) bool { return !src.shared() })
+	message = io.MultiReader(bytes.NewReader(h.Bytes()), br)
+	for _, src := range all {
+		if !src.shared() {
+			continue
+		}
+		proved, err := n.s.Door.Proves(n.s.ctx, src.principal(), *src.Tenant, h)
+		if err != nil && !permanent(err) || proved {
+			return src, message, err
+		}
 	}
-	return all[max(i, 0)], io.MultiReader(bytes.NewReader(h.Bytes()), br), nil
+	i := slices.IndexFunc(all, func(src Source) bool { return !src.shared() })
+	return all[max(i, 0)], message, nil
 }
+
+func permanent(err error) bool { return fault.SMTP(err).Code >= 500 }
 
 // mayRelay reports whether one of the peer's sources may hand in mail of this
 // sender. From a shared source also comes what other customers of the same
-// suite send to members: that is mail from outside.
+// suite send to members: that is mail from outside. Which source it is is not
+// told while one of them cannot be asked.
 func (n *session) mayRelay(tx *transaction) bool {
 	refusal := error(fault.New(fault.Denied, "no_relay", "Your network may not relay here."))
 	for _, src := range n.sources {
 		if err := n.s.Door.CheckSender(n.s.ctx, src.principal(), tx.sender); err != nil {
-			refusal = err
+			if refusal = err; !permanent(err) {
+				n.replyFault(err)
+				return false
+			}
 			continue
 		}
 		tx.sources = append(tx.sources, src)
@@ -139,13 +162,8 @@ func (n *session) mayRelay(tx *transaction) bool {
 	return false
 }
 
-// forMember reports whether a recipient of mail without a sender, which shows
-// nobody's domain, is a member or a return path: then a shared source brings it
-// for another customer.
-func (n *session) forMember(to mail.Address) bool {
-	if !n.tx.sender.IsZero() || !slices.ContainsFunc(n.tx.sources, Source.shared) {
-		return false
-	}
-	_, err := n.s.Inbound.Recipient(n.s.ctx, n.from, to)
-	return err == nil || !fault.Is(err, fault.NotFound)
+// nobodys reports whether mail has no sender, which shows nobody's domain, and
+// comes from a shared source: to members another customer sends it.
+func (n *session) nobodys() bool {
+	return n.tx.sender.IsZero() && slices.ContainsFunc(n.tx.sources, Source.shared)
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net/netip"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -64,6 +67,7 @@ func suiteWorld(t *testing.T, ca authority, tenants ...*submit.Tenant) *world {
 				}
 				return id.ID{}, fault.New(fault.NotFound, "no_mailbox", "no")
 			},
+			Serves: func(_ context.Context, domain string) (bool, error) { return domain == "clinic.example", nil },
 			Accept: func(_ context.Context, _ inbound.Arrival, r io.Reader) error {
 				_, err := io.Copy(io.Discard, r)
 				return err
@@ -75,6 +79,12 @@ func suiteWorld(t *testing.T, ca authority, tenants ...*submit.Tenant) *world {
 // hand says what a suite says, and gives the first reply that is no success, or
 // the last.
 func (w *world) hand(t *testing.T, from string, cert *tls.Certificate, sender, recipient, header string) string {
+	t.Helper()
+	return w.suite(t, from, cert).hand(sender, recipient, header)
+}
+
+// suite opens a session as one does.
+func (w *world) suite(t *testing.T, from string, cert *tls.Certificate) *peer {
 	t.Helper()
 	p := w.dial(t, from)
 	p.expect("220 ")
@@ -91,6 +101,11 @@ func (w *world) hand(t *testing.T, from string, cert *tls.Certificate, sender, r
 	p.conn = c
 	p.r.Reset(c)
 	p.talk("EHLO out.suite.example", "250 ")
+	return p
+}
+
+func (p *peer) hand(sender, recipient, header string) string {
+	p.t.Helper()
 	for _, line := range []string{"MAIL FROM:<" + sender + ">", "RCPT TO:<" + recipient + ">", "DATA"} {
 		p.send(line + "\r\n")
 		if got := p.reply()[0]; got[0] != '2' && got[0] != '3' {
@@ -204,6 +219,104 @@ func TestWhatHasNoSenderIsOfTheTenantItProves(t *testing.T) {
 	}
 	if n := len(w.Stored()); n != 2 {
 		t.Errorf("%d messages are of the first organization", n)
+	}
+}
+
+// Every customer of a suite comes under its certificate, so who does is held to
+// the time of strangers until a message proves its tenant.
+func TestAPeerOfASharedSourceIsAStrangerUntilItProvesItsTenant(t *testing.T) {
+	ca := newAuthority()
+	cert := ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth)
+	w := suiteWorld(t, ca, &submit.Tenant{Field: "X-Tenant", Value: private.NewString("a-secret-of-the-tenant")})
+	strange := func() int {
+		w.server.mu.Lock()
+		defer w.server.mu.Unlock()
+		return w.server.strange
+	}
+	p := w.suite(t, "relay", cert)
+	for _, step := range []struct {
+		sender, to, header, want string
+		strange                  int
+	}{
+		{"x@hospital.example", "ada@clinic.example", "", "250 2.0.0 Taken", 1},
+		{"ada@clinic.example", "p@example.org", "", "550 5.7.1", 1},
+		{"ada@clinic.example", "p@example.org", "X-Tenant: a-secret-of-the-tenant\r\n", "250 2.0.0 Accepted", 0},
+	} {
+		if got := p.hand(step.sender, step.to, step.header); !strings.HasPrefix(got, step.want) || strange() != step.strange {
+			t.Errorf("%s, and %d strangers", got, strange())
+		}
+	}
+}
+
+// Mail without a sender that a shared source brings to members is anybody's, and
+// whoever guesses so has few guesses.
+func TestGuessesFromASharedSourceAreCounted(t *testing.T) {
+	ca := newAuthority()
+	w := suiteWorld(t, ca, &submit.Tenant{Field: "X-Tenant", Value: private.NewString("a-secret-of-the-tenant")})
+	p := w.suite(t, "relay", ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth))
+	p.talk("MAIL FROM:<>", "250 ")
+	for n := range maxErrors {
+		p.talk(fmt.Sprintf("RCPT TO:<guess%d@clinic.example>", n), "550 5.1.1")
+	}
+	p.talk("RCPT TO:<p@example.org>", "250 ") // nobody is asked
+	p.talk("RCPT TO:<guess@clinic.example>", "550 5.1.1")
+	p.expect("421 4.7.0")
+	p.end()
+}
+
+// While it cannot be found out whose mail it is, it is nobody's, and comes again.
+func TestASourceThatCannotBeAskedDefersMail(t *testing.T) {
+	ca := newAuthority()
+	cert := ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth)
+	tenant := func(value string) *submit.Tenant {
+		return &submit.Tenant{Field: "X-Tenant", Value: private.NewString(value)}
+	}
+	for name, c := range map[string]struct {
+		fails  int // reading the other organization's facts
+		sender string
+	}{
+		"at MAIL, then refused by the next": {1, "bob@other.example"},
+		"at DATA":                           {2, ""},
+	} {
+		w := suiteWorld(t, ca, tenant("another-organization"), tenant("our-own-organization"))
+		other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
+		w.server.Sources[0].Org = other.ID
+		now, reads := clock.NewFake(time.Now()), 0
+		w.server.Door = w.Door(func(d *submit.Deps) {
+			d.Clock, d.TenantFields = now, []string{"X-Tenant"}
+			d.Journal = func(_ context.Context, org id.ID) (mail.Address, error) {
+				now.Advance(time.Minute) // what was read is read again
+				if org == other.ID {
+					if reads++; reads == c.fails {
+						return mail.Address{}, errors.New("the database is away")
+					}
+				}
+				return mail.Address{}, nil
+			}
+		})
+		if got := w.hand(t, "relay", cert, c.sender, "p@example.org", "X-Tenant: another-organization\r\nFrom: bob@other.example\r\n"); !strings.HasPrefix(got, "451 4.3.0") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// A peer that is of one organization by its certificate, and of another by its
+// network alone, is the first one's, where no sender tells.
+func TestACertificateSaysMoreThanANetwork(t *testing.T) {
+	ca := newAuthority()
+	cert := ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth)
+	w := suiteWorld(t, ca, nil, nil)
+	other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
+	w.server.Sources[0].Org, w.server.Sources[0].Names = other.ID, nil
+	w.server.Sources[1].Networks = nil
+	for name, c := range map[string]struct{ sender, from, want string }{
+		"no sender":               {"", "ada@clinic.example", "250 2.0.0 Accepted"},
+		"no sender, of the other": {"", "bob@other.example", "550 5.7.1"},
+		"a sender":                {"bob@other.example", "bob@other.example", "250 2.0.0 Accepted"},
+	} {
+		if got := w.hand(t, "relay", cert, c.sender, "p@example.org", "From: "+c.from+"\r\n"); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func reportPage(p *page, d zone.Report) {
 	p.linef("%s: %s\n", d.Domain, d.State)
 	rows := [][]string{}
 	for _, i := range d.Items {
-		what := "" // of the others it is said below, with what to do
+		what := "see below"
 		if i.Status == zone.OK {
 			what = i.Text
 		}

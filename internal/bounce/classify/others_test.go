@@ -50,6 +50,10 @@ var others = map[Class][]string{
 		"550 Not sent: the address is on our suppression list",
 		"550 5.1.1 Endereco de email desconhecido",
 		"550 Der Empfaenger ist hier nicht bekannt",
+		"550 We have no record of such a person or address",
+		"550 We cannot verify this recipient",
+		"550 Could not find the person or mailbox you wrote to",
+		"550 Nobody here by that name",
 	},
 	MailboxFull: {
 		"550 Sorry, the mailbox has no more storage left",
@@ -68,6 +72,7 @@ var others = map[Class][]string{
 		"452 4.3.1 Insufficient system resources (UsedDiskSpace)",
 		"552 Boite aux lettres saturee",
 		"550 Skrzynka przepelniona",
+		"552 There are too many messages in the mailbox",
 	},
 	Policy: {
 		"554 5.7.1 Access denied, listed by Spamhaus ZEN",
@@ -98,6 +103,11 @@ var others = map[Class][]string{
 		"550 Rejected by security policies: no reverse DNS (spamtrap.example)",
 		"550 IP-адрес в черном списке",
 		"550 5.5.0 Le serveur n'accepte pas ce message",
+		"550 Your network is a source of spam",
+		"550 5.7.1 Access denied after spam abuse",
+		"550 That domain is not hosted on this server",
+		"554 Ask your postmaster for help",
+		"554 We do not want this",
 	},
 	Spam: {
 		"550 5.7.1 Spam",
@@ -113,6 +123,7 @@ var others = map[Class][]string{
 		"550 5.5.0 Service refuse. Le contenu est indesirable",
 		"550 The message contains a blacklisted link",
 		"554 Discarded as junk",
+		"550 This is marketing mail, discarded",
 	},
 	Content: {
 		"552 Message exceeds maximum size of 10240000 bytes",
@@ -136,6 +147,12 @@ var others = map[Class][]string{
 		"550 5.7.1 添付ファイルの種類は許可されていません",
 		"550 5.7.1 附件类型被禁止",
 		"550 Rule: block unacceptable language",
+		"550 A MIME part has no boundary",
+		"550 The Date header lies in the future",
+		"550 No empty subject, please",
+		"550 HTML mail is not taken here",
+		"550 An encrypted message cannot be looked into",
+		"550 The text has forbidden words",
 	},
 	DNS: {
 		"550 Domain y.example unknown",
@@ -153,6 +170,9 @@ var others = map[Class][]string{
 		"550 Domínio do destinatário não encontrado",
 		"550 The MX records indicate no SMTP service here",
 		"556 5.1.10 No mail for y.example",
+		"550 The MX resolves to localhost",
+		"550 This domain does not have a mail exchanger",
+		"450 The recipient domain cannot be resolved",
 	},
 	TLS: {
 		"530 5.7.0 TLS required by recipient",
@@ -163,6 +183,7 @@ var others = map[Class][]string{
 		"421 4.7.0 STARTTLS failed",
 		"550 5.7.1 Le serveur du destinataire exige une connexion chiffrée",
 		"550 5.7.1 Das geht nur über eine verschlüsselte Verbindung",
+		"550 No plaintext sessions",
 	},
 	Rate: {
 		"421 4.7.0 Try again later, closing connection. Too many requests",
@@ -181,6 +202,10 @@ var others = map[Class][]string{
 		"450 4.7.1 Слишком много соединений",
 		"421 동시 접속 수 초과",
 		"451 Excessive volume",
+		"450 No more than 100 per day",
+		"450 Deferred for the mail volume",
+		"450 New triplet, come back",
+		"451 Too many bad recipients",
 	},
 	Expired: {
 		"Message has expired after 48 hours",
@@ -208,6 +233,9 @@ var others = map[Class][]string{
 		"451 4.3.0 Temporary lookup failure",
 		"421 The server is shutting down",
 		"450 4.3.0 Mail system currently unavailable",
+		"451 The virus scanner has failed",
+		"451 We cannot scan at the moment",
+		"451 Milter not reachable",
 	},
 }
 

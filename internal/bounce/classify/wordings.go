@@ -37,6 +37,7 @@ var wordings = []wording{
 	{meaning{Policy, false}, []string{
 		"groups+google+com", // no permission to post, in any language
 		"permission…post", "only…members/subscribers…post", "members/subscribers+only", "only+members/subscribers", "send mail as",
+		"source of/spam from/spam source/spam abuse/sends spam/sending spam/spammer/spam trap/spamtrap",
 		"list of…approved/allowed+senders", "not…approved/allowed/safe+sender", "moderated/moderator/awaiting moderation", "not+member/a member",
 	}},
 	{meaning{Spam, false}, []string{
@@ -59,7 +60,8 @@ var wordings = []wording{
 		"too many+from/header", "lines+longer",
 		message + "…malformed/corrupt/syntax error/not properly formatted/improperly formatted", "invalid/corrupt/malformed/bad+message",
 		"improper use of 8 bit", "smtputf8", "body type", "conversion…required/failed/not supported/prohibited", "media…not supported",
-		"mime+error/format/structure",
+		"mime+error/format/structure/part/boundary/headers", "date header", "empty+subject/message/mail", "html+mail/message/email",
+		"encrypted+message/mail/content/file ",
 	}},
 	// How large it is.
 	{meaning{Content, false}, []string{
@@ -73,7 +75,7 @@ var wordings = []wording{
 	}},
 	{meaning{Content, false}, []string{
 		file + "…" + forbidden, "запрещ/禁止/許可され+вложени/附件/添付",
-		"unacceptable/offensive/inappropriate/profane+language/words",
+		"unacceptable/offensive/inappropriate/profane/prohibited/forbidden/banned+language/word",
 		"prohibited/banned/forbidden/illegal/unacceptable/blocked/dangerous/encrypted/potentially executable/contains an/contains…" +
 			"attachment/attached/file /file name/executable/extension/archive",
 		"infected/contains/containing/found/detected…virus/malware/trojan/worm ", "virus/malware…found/detected/infected/contained", message + "…infected",
@@ -85,6 +87,7 @@ var wordings = []wording{
 			"not offered/fail/handshake/negotiat/not available/unavailable/refused/error/needed/version/mandatory/first",
 		"must/need/require/requires/required/enforce/without/over a/support/supports/supported/cannot/could not/unable to/fail/" +
 			"failed/error/not…tls/starttls/ssl /secure connection/encrypted connection/encrypted transport",
+		"plaintext/plain text/cleartext/clear text/unencrypted+connection/session/smtp/transport/transmission", "unencrypted",
 		"must be/was not/wasnt/not/requires/need+encrypted", "encryption/encrypted…required/needed", "insecure connection",
 		"certificate…not trusted/untrusted/invalid/verif/expired/mismatch/does not match/validation/not signed/self signed/fail",
 		"untrusted/invalid/expired…certificate",
@@ -98,14 +101,15 @@ var wordings = []wording{
 		"hop count", "too many+hops/received/mail servers/servers", "message/mail /routing/forwarding/email…loop", "loops+back",
 		"looping", "loop+detected", "duplicate/duplicated+message id", "exceeded…hops",
 	}},
+	{meaning{MailboxFull, false}, []string{"too many messages in…mailbox/inbox/folder/maildir"}},
 	{meaning{Rate, false}, []string{
 		"too much+email/mail from/messages/traffic",
 		"too many/many+connection/concurrent/simultaneous/session/message/mail/email/e mail/recipient/error/bad command/" +
-			"invalid recipient/command/rcpt/smtp/unknown/transaction/request",
+			"invalid/bad/wrong/failed/command/rcpt/smtp/unknown/transaction/request",
 		"rate+limit/control/exceed/too", "ratelimit", "throttl", "slow+down", "too+fast/quickly/frequent", "more slowly",
 		"sending/send/sender/sends/relay/message/mail /mails/email/daily/hourly/recipient/outgoing/outbound/submission/connection/" +
 			"connections/session/delivery/user sending+rate/limit/quota/frequency/threshold",
-		"limit/quota/maximum/number…per+hour/day/minute/second/connection/session", "per+hour/minute/second", "hourly/daily…quota/limit",
+		"limit/quota/maximum/number…per+hour/day/minute/second/connection/session", "per+hour/minute/second/day", "mail/message/sender/traffic+volume", "triplet", "hourly/daily…quota/limit",
 		"quota of messages", "number of+messages/recipients/connections/emails/mails",
 		"exceed…rate/connection/connections/number of/maximum number/the limit/messages allowed/recipients",
 		"max/maximum+number/message/messages/recipient/recipients/connection/connections/conn ",
@@ -131,7 +135,7 @@ var wordings = []wording{
 		"exceed/exceeding/exceeded…storage/quota/mailbox/disk/allocation",
 		"insufficient/not enough/no/no more/lack of/out of/low on+disk/storage/space/system storage/free space/room",
 		"insufficient…storage/space", "space not enough", "maximum mailbox size", "mailbox+size/limit",
-		"too many messages in…mailbox", "too much mail data", // NTT docomo
+		"too much mail data", // NTT docomo
 		"aup in 16", // Spectrum
 		"postfach/mailbox/speicherplatz/kontingent/speicherlimit/konto…voll/überschritten/überlaufen/erschöpft", "speicher…überschritten/voll",
 		"boîte/boite/messagerie/bal /compte…plein/satur/dépass", "quota+dépassé/depasse", "espace…insuffisant",
@@ -175,13 +179,15 @@ var wordings = []wording{
 		"bl00/es0000", "cxbl/cdrbl/ipbl", // Comcast, Cox
 		"hl+rep/mep", "dt+rbl", "wm+bli/blu", // NetEase 163
 		"nemesis esmtp service not available",    // GMX, web.de
-		"a problem occurred…ask your postmaster", // T-Online
+		"ask your postmaster for help", // T-Online
 		"not accepting…from/connections", "refused to talk", "votre+ip/serveur",
 		"adresse ip…bloqu/list", "liste noire", "lista+negra", "lista nera", "ihre+ip/server",
 		"gesperrt…ip ", "absender…gesperrt", "чёрн/черн+спис", "ブラックリスト", "黑名单", "封禁", "blocked+senders", "connection+rejected/denied",
 		"connection…denied/refused by policy/rejected by",
 	}},
-	{meaning{Other, false}, []string{"procmail", "queue file write error", "maildrop", "unknown+reason/error/problem/cause/failure", "mail server/mailserver/home directory/verification/database+is not/not/unavailable/is unavailable/temporarily"}},
+	{meaning{Other, false}, []string{
+		"scanner/scanning/scan /milter/ldap/directory server…fail/error/unavailable/not available/not reachable/unreachable/timeout/timed out",
+		"unable to/cannot/could not+scan", "procmail", "queue file write error", "maildrop", "unknown+reason/error/problem/cause/failure", "mail server/mailserver/home directory/verification/database+is not/not/unavailable/is unavailable/temporarily"}},
 	{meaning{Policy, false}, []string{
 		// It is about the sender, whatever else is said to be missing.
 		"after mail from/reply to mail from/reply to mail command",
@@ -217,7 +223,7 @@ var wordings = []wording{
 		"mailbox unavailable or access denied", "no valid+recipient",
 		"mailbox/user/account/recipient…temporar/currently…unavailable/not available/unable/not exist",
 		"mailbox/user/account/recipient…unavailable/not available+right now/now/at this time/at the moment/temporar/currently/try",
-		"archivee", "no longer in service",
+		"archivee", "no longer in service", "cannot/cant/could not/couldnt/unable to+verify…recipient/address/user",
 		"konto/postfach/benutzer/empfänger/adresse…gesperrt/deaktiviert/abgeschaltet/inaktiv",
 		"compte/boîte/boite/utilisateur/adresse…désactivé/suspendu/bloqué/fermé/inactif",
 		"cuenta/buzón/buzon/usuario…desactivad/suspendid/deshabilitad/bloquead/inactiv",
@@ -235,7 +241,7 @@ var wordings = []wording{
 		"no +user/recipient+found/by that/here/called/named/with that/with this/exists",
 		"user/recipient…does not have/doesnt have/dont have…account/mailbox", "group/list+you tried…not exist",
 		"client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account",
-		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find+user/mailbox/recipient",
+		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate…user/mailbox/recipient", "no record of", "nobody+here/with/by/named", "rcpt to+unknown",
 		"double checking the recipient",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not",
 		"dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",
@@ -283,7 +289,7 @@ var wordings = []wording{
 		"message content", "prohibited/unacceptable/objectionable/denied+content",
 		"score+is/too/exceed/of", "high score", "message+scored", "hits…required", "pbl",
 		"unerwünscht/werbemail/werbung/indésirable/pourriel/no deseado/correo basura/lixo eletrônico/indesejad/indesiderat/" +
-			"ongewenst/niechcian/迷惑メール/スパム/垃圾/广告/спам/스팸",
+			"ongewenst/niechcian/graymail/greymail/marketing/迷惑メール/スパム/垃圾/广告/спам/스팸",
 	}},
 	{meaning{DNS, true}, []string{
 		"not accept/accepts no/not accepting/not receive/doesnt receive/doesnt accept/take no/takes no+mail/email/e mail/any",
@@ -296,6 +302,7 @@ var wordings = []wording{
 		"no/mx+mx /mail exchanger/relevant/record/records/mail host/mail server/a record/aaaa/dns/address associated/route to domain",
 		"mx+not found",
 		"invalid+dns/mx /a ", "all relevant mx",
+		"domain of recipient/recipient domain/recipients domain/domain…be resolved/not resolve/doesnt resolve/does not have", "mx+points/resolves",
 		"couldnt find/cannot find/unable to find/could not find/could not locate/cant locate/unable to resolve/cannot resolve/" +
 			"couldnt resolve/could not resolve…host/domain/mail exchanger/recipient domain",
 		"cannot+locate",
@@ -329,7 +336,7 @@ var wordings = []wording{
 	}},
 	{meaning{Rate, false}, []string{"try again in", "try later…minutes", "please retry in", "temporarily+deferred/rate", "deferred due to"}},
 	{meaning{Policy, false}, []string{
-		"relay/relaying…denied/not /prohibited/access", "not/unable/cannot/cant/no/refus…relay", "allowed rcpthosts",
+		"relay/relaying…denied/not /prohibited/access", "not/unable/cannot/cant/no/refus…relay", "domain…not hosted/not local/not handled/not here", "allowed rcpthosts",
 		"authentication required", "sender+address rejected/rejected", "policy/policies…violation/reject/security",
 		"security+policy/policies", "violat/against/due to…policy",
 	}},
@@ -348,7 +355,7 @@ var wordings = []wording{
 	{meaning{Policy, false}, []string{
 		"authoriz/authoris/unauthoriz", "authenticat", "permission", "sender/mail from/from address/originator",
 		"policy/policies", "administrative/administrator", "restriction", "preferences", "whitelist/allowlist/white list",
-		"complaint/abuse", "only…from", "only+known", "not wanted/doesnt want/does not want",
+		"complaint/abuse", "only…from", "only+known", "not wanted/doesnt want/does not want/dont want/do not want",
 		"nicht+berechtigt/erlaubt/zugelassen",
 	}},
 }

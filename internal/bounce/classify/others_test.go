@@ -54,6 +54,11 @@ var others = map[Class][]string{
 		"550 We cannot verify this recipient",
 		"550 Could not find the person or mailbox you wrote to",
 		"550 Nobody here by that name",
+		"550 The mailbox was decommissioned",
+		"550 No active account",
+		"550 That is not one of our users",
+		"550 휴면 계정입니다",
+		"550 该邮箱已注销",
 	},
 	MailboxFull: {
 		"550 Sorry, the mailbox has no more storage left",
@@ -108,6 +113,11 @@ var others = map[Class][]string{
 		"550 That domain is not hosted on this server",
 		"554 Ask your postmaster for help",
 		"554 We do not want this",
+		"550 5.7.1 This mailbox does not accept mail from external senders",
+		"554 ARC seal broken",
+		"550 Dostęp zabroniony",
+		"550 您没有权限",
+		"550 Der Empfänger nimmt von Ihnen keine Nachrichten an",
 	},
 	Spam: {
 		"550 5.7.1 Spam",
@@ -153,6 +163,8 @@ var others = map[Class][]string{
 		"550 HTML mail is not taken here",
 		"550 An encrypted message cannot be looked into",
 		"550 The text has forbidden words",
+		"552 Wiadomość jest zbyt duża",
+		"552 Слишком большое письмо",
 	},
 	DNS: {
 		"550 Domain y.example unknown",
@@ -173,6 +185,9 @@ var others = map[Class][]string{
 		"550 The MX resolves to localhost",
 		"550 This domain does not have a mail exchanger",
 		"450 The recipient domain cannot be resolved",
+		"550 Dominio inesistente",
+		"550 Nie znaleziono domeny",
+		"450 DNS-Auflösung fehlgeschlagen",
 	},
 	TLS: {
 		"530 5.7.0 TLS required by recipient",
@@ -184,6 +199,10 @@ var others = map[Class][]string{
 		"550 5.7.1 Le serveur du destinataire exige une connexion chiffrée",
 		"550 5.7.1 Das geht nur über eine verschlüsselte Verbindung",
 		"550 No plaintext sessions",
+		"530 TLS ist erforderlich",
+		"530 TLS obligatoire",
+		"530 È richiesta una connessione TLS",
+		"530 Требуется TLS",
 	},
 	Rate: {
 		"421 4.7.0 Try again later, closing connection. Too many requests",
@@ -218,6 +237,7 @@ var others = map[Class][]string{
 		"network is unreachable",
 		"Remote host closed connection unexpectedly",
 		"Message too old",
+		"Tempo scaduto",
 	},
 	Other: {
 		"451 4.3.0 Error: queue file write error",

@@ -17,7 +17,7 @@ const (
 		"misspelled/undeliverable/wrong/mistyped/not in the list/does not work/doesnt work/not on this server/not on this system/" +
 		"no entry/not customer/has left/left the"
 	closed = "disabled/suspended/suspension/locked/inactive/deactivated/not active/isnt active/expired/closed/terminated/cancel/" +
-		"discontinued/frozen/blocked/archived/hangup/inactivity/on hold/not allowed to receive"
+		"discontinued/frozen/blocked/archived/decommission/retired/no longer active/not activated/migrated/hangup/inactivity/on hold/not allowed to receive"
 	refused = "reject/refuse/denied/deny/block/not allowed/not permitted/not accept/disallowed/unauthorized/not authorized/prohibited/" +
 		"forbidden/banned/restricted/filtered"
 	forbidden = refused + "/illegal/unacceptable/unsafe/dangerous/not accepted/" +
@@ -70,8 +70,8 @@ var wordings = []wording{
 		"exceed…message size/mail size/email size/maximum size/databytes",
 		"sendsizelimit", // Exchange
 		"nachricht/mail /email…zu groß/zu gross/größe/grösse", "message/courriel/mail …trop+volumineux/gros/grand", "taille…message…dépass/maxim",
-		"mensaje/correo…demasiado grande/excede…tamaño/tamaño", "mensagem…muito grande/tamanho", "messaggio…troppo grande/dimension", "bericht…te groot",
-		"письмо/сообщени…слишком большо", "размер…сообщени/письма…превыш", "メール…サイズ", "サイズ…超", "邮件…过大/太大/大小", "大小…超过", "메시지…크기",
+		"mensaje/correo…demasiado grande/excede…tamaño", "mensagem…muito grande/tamanho", "messaggio…troppo grande/dimension", "bericht…te groot",
+		"письмо/сообщени…слишком больш", "слишком больш+письмо/сообщени", "wiadomość…zbyt duża/za duża/rozmiar", "размер…сообщени/письма…превыш", "メール…サイズ", "サイズ…超", "邮件…过大/太大/大小", "大小…超过", "메시지…크기",
 	}},
 	{meaning{Content, false}, []string{
 		file + "…" + forbidden, "запрещ/禁止/許可され+вложени/附件/添付",
@@ -94,6 +94,7 @@ var wordings = []wording{
 		"server certificate", "dane/tlsa/mta sts/sts …fail/invalid/polic/no match/mismatch", "no matching dane",
 		"verschlüssel/chiffrement/chiffré/cifrado/criptograf/crittograf/szyfrowan/шифрован/暗号化/加密/암호화…" +
 			"erforderlich/requis/requerid/obligat/richiest/obbligat/wymagan/требует/必/需/필요",
+		"tls/starttls…erforderlich/verlangt/obligat/requerid/richiest/wymagan/требует/必/需", "requiert/requiere/requer/richiesta/exige/требуется…tls/starttls",
 		"verschlüsselte/sichere/connexion/conexión/conexão/connessione+verbindung/chiffré/sécurisé/cifrada/segura/criptografada/sicura/cifrata",
 	}},
 	// A mail that goes round.
@@ -124,7 +125,7 @@ var wordings = []wording{
 		"hl+icc/ifc", "mi+cel/dmc/ccl/sfq", "rp+drc/ccl/cel", // NetEase 163
 		"zu viele+verbindung/nachricht/mails/e mails/empfänger", "trop de+connexion/message/mail/destinataire",
 		"demasiad+conexiones/mensajes/destinatarios/correos",
-		"muitas/muitos/excesso de+conexões/mensagens/destinatários/conexoes", "troppe/troppi+connessioni/messaggi/destinatari",
+		"muitas/muitos/excesso de+conexões/mensagens/destinatários", "troppe/troppi+connessioni/messaggi/destinatari",
 		"слишком+много/часто", "频率", "连接数", "发送…过多/超", "接続数", "접속/연결/발송/전송…초과/제한/많", "送信数", "送信…上限/制限",
 	}},
 	// The mailbox takes nothing for want of space.
@@ -136,10 +137,10 @@ var wordings = []wording{
 		"insufficient/not enough/no/no more/lack of/out of/low on+disk/storage/space/system storage/free space/room",
 		"insufficient…storage/space", "space not enough", "maximum mailbox size", "mailbox+size/limit",
 		"too much mail data", // NTT docomo
-		"aup in 16", // Spectrum
+		"aup in 16",          // Spectrum
 		"postfach/mailbox/speicherplatz/kontingent/speicherlimit/konto…voll/überschritten/überlaufen/erschöpft", "speicher…überschritten/voll",
-		"boîte/boite/messagerie/bal /compte…plein/satur/dépass", "quota+dépassé/depasse", "espace…insuffisant",
-		"buzón/buzon/casilla/cuenta/cuota/bandeja…llen/excedid/sin espacio/superad", "caixa/cota/conta/quota…chei/excedid/lotad/cheio",
+		"boîte/messagerie/bal /compte…plein/satur/dépass", "quota+dépassé", "espace…insuffisant",
+		"buzón/casilla/cuenta/cuota/bandeja…llen/excedid/sin espacio/superad", "caixa/cota/conta/quota…chei/excedid/lotad/cheio",
 		"casella/mailbox/spazio…pien/esaurit/superat", "postvak/mailbox/postbus…vol ", "skrzynka…pełna/przepełnion/pełn", "schránk…pln",
 		"postlåda/brevlåda/innboks/postkasse…full/fuld",
 		"ящик/почтовый/место/квот…переполн/превыш/заполнен/закончил", "пepeполнен", "kutusu…dolu",
@@ -149,7 +150,7 @@ var wordings = []wording{
 		// Who the sender is could not be proved.
 		"unauthenticated", "authentication…fail/required/check/result/level/information/missing/credential/unsuccessful/not pass",
 		"not+authenticated/been authenticated/authenticat", "fails authentication", "sender+authentication", "authenticate",
-		"dmarc", "spf ", "dkim", "sender id", "senderid", "sender policy framework", "domainkeys", "arc+validation/chain", "mi spf", // NetEase 163
+		"dmarc", "spf ", "dkim", "sender id", "senderid", "sender policy framework", "domainkeys", "arc+validation/chain/seal", "mi spf", // NetEase 163
 		"cxsndr", "lpn007+405/517", // Cox, LaPoste
 		// Its address has no proper name.
 		"ptr", "reverse+dns/hostname/address/name/lookup/mapping/record/resolution", "reverse…lookup", "rdns", "forward confirmed", "fcrdns",
@@ -178,11 +179,11 @@ var wordings = []wording{
 		"messages from…deferred", "user complaints", "unexpected volume", "unsolicited+mail from/from", // Yahoo
 		"bl00/es0000", "cxbl/cdrbl/ipbl", // Comcast, Cox
 		"hl+rep/mep", "dt+rbl", "wm+bli/blu", // NetEase 163
-		"nemesis esmtp service not available",    // GMX, web.de
-		"ask your postmaster for help", // T-Online
+		"nemesis esmtp service not available", // GMX, web.de
+		"ask your postmaster for help",        // T-Online
 		"not accepting…from/connections", "refused to talk", "votre+ip/serveur",
 		"adresse ip…bloqu/list", "liste noire", "lista+negra", "lista nera", "ihre+ip/server",
-		"gesperrt…ip ", "absender…gesperrt", "чёрн/черн+спис", "ブラックリスト", "黑名单", "封禁", "blocked+senders", "connection+rejected/denied",
+		"gesperrt…ip ", "absender…gesperrt", "чёрн+спис", "ブラックリスト", "黑名单", "封禁", "blocked+senders", "connection+rejected/denied",
 		"connection…denied/refused by policy/rejected by",
 	}},
 	{meaning{Other, false}, []string{
@@ -195,9 +196,10 @@ var wordings = []wording{
 		"unroutable/unrouteable/unknown/invalid/bad/fake/forged/unverified/spoofed+sender/from address",
 		"domain of+sender/your", "sender domain", "your domain", "envelope sender", "of+sender/the sender",
 		"return/from/mail from/reply to+address+is/does/doesnt/not/unknown/invalid",
+		"external/outside+sender/address/mail/email", "from+outside/external",
 		"your+address/email address/e mail address/account/mailbox+is/does/doesnt/not/unknown/invalid",
 		"from+unknown/invalid/nonexistent/unresolvable+domain/host/sender", "return path…invalid", "callback", "callout",
-		"absender", "expéditeur", "emetteur/émetteur", "remitente", "remetente", "mittente", "afzender", "nadawc", "送信者", "送信元", "差出人",
+		"absender", "expéditeur", "emetteur", "remitente", "remetente", "mittente", "afzender", "nadawc", "送信者", "送信元", "差出人",
 		"发件人", "寄件人", "отправител", "발신자",
 	}},
 	{meaning{DNS, true}, []string{
@@ -206,13 +208,13 @@ var wordings = []wording{
 		"domain/domain name/hostname/host name+not found/is unknown/unknown/does not exist/doesnt exist/" +
 			"not exist/couldnt be found/could not be found/was not found/wasnt found/is invalid/invalid/is not valid/expired/has expired",
 		"domain/domäne/zieldomain/empfängerdomain/rechner/rechnername…existiert nicht/unbekannt/nicht gefunden/gibt es nicht",
-		"domaine/dominio/domínio/domein/domena…inconnu/nexiste/introuvable/no existe/não existe/desconocid/desconhecid/inexistent/" +
+		"domaine/dominio/domein/domena…inconnu/nexiste/introuvable/no existe/não existe/desconocid/desconhecid/inexistent/inesistent/" +
 			"inexistant/no encontrad/não encontrad/não foi encontrad/sconosciut/non esiste/bestaat niet/nie istnieje/nieznan",
 		"no such/no valid+domain/host/mx ",
 		"nonexistent/non existent/non existing/unknown/invalid/illegal/bad/unresolvable+domain/host/hosts/mail domain",
 		"domain of recipient/recipient domain/recipients domain+not found/does not exist/unknown/invalid/doesnt exist/not exist",
 		"resolve…recipient domain", "find the recipient domain",
-		"ドメイン…見つかり/存在", "ホスト…見つかり", "域名…不存在/无效/错误", "找不到域名", "домен…не найден/не существует", "도메인…없",
+		"nie znaleziono+domen", "ドメイン…見つかり/存在", "ホスト…見つかり", "域名…不存在/无效/错误", "找不到域名", "домен…не найден/не существует", "도메인…없",
 	}},
 	{meaning{MailboxUnknown, false}, []string{
 		// The mailbox is closed, for now or for good.
@@ -220,15 +222,15 @@ var wordings = []wording{
 		"suppression list/suppressed/previously bounced/history of bounc", // of a service that sends
 		"disabled/suspended/blocked+for this+user/mailbox/account/recipient",
 		"disabled/inactive/suspended/expired/closed/locked/archived/deactivated+recipient/user/mailbox/account/email/address",
-		"mailbox unavailable or access denied", "no valid+recipient",
+		"mailbox unavailable or access denied", "no+active account/active user/active mailbox", "no valid+recipient",
 		"mailbox/user/account/recipient…temporar/currently…unavailable/not available/unable/not exist",
 		"mailbox/user/account/recipient…unavailable/not available+right now/now/at this time/at the moment/temporar/currently/try",
 		"archivee", "no longer in service", "cannot/cant/could not/couldnt/unable to+verify…recipient/address/user",
 		"konto/postfach/benutzer/empfänger/adresse…gesperrt/deaktiviert/abgeschaltet/inaktiv",
-		"compte/boîte/boite/utilisateur/adresse…désactivé/suspendu/bloqué/fermé/inactif",
-		"cuenta/buzón/buzon/usuario…desactivad/suspendid/deshabilitad/bloquead/inactiv",
+		"compte/boîte/utilisateur/adresse…désactivé/suspendu/bloqué/fermé/inactif",
+		"cuenta/buzón/usuario…desactivad/suspendid/deshabilitad/bloquead/inactiv",
 		"conta/caixa/usuário…suspens/desativad/bloquead/inativ", "account/casella/utente…disabilitat/sospes/disattivat",
-		"アカウント/利用/受信…停止/無効", "帐号/账号/账户/帐户/邮箱/用户…禁用/停用/冻结/锁定", "被禁用/已停用/冻结", "ящик/пользовател/аккаунт/адрес…заблокирован/отключен/удален/приостановлен",
+		"アカウント/利用/受信…停止/無効", "帐号/账号/账户/帐户/邮箱/用户…禁用/停用/冻结/锁定", "被禁用/已停用/冻结/注销", "휴면/해지+계정", "ящик/пользовател/аккаунт/адрес…заблокирован/отключен/удален/приостановлен",
 	}},
 	{meaning{MailboxUnknown, true}, []string{
 		mailbox + "…" + missing, "email/e mail+does not exist/doesnt exist/not found/unknown/invalid/is not valid",
@@ -241,7 +243,7 @@ var wordings = []wording{
 		"no +user/recipient+found/by that/here/called/named/with that/with this/exists",
 		"user/recipient…does not have/doesnt have/dont have…account/mailbox", "group/list+you tried…not exist",
 		"client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account",
-		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate…user/mailbox/recipient", "no record of", "nobody+here/with/by/named", "rcpt to+unknown",
+		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate…user/mailbox/recipient", "no record of", "nobody+here/with/by/named", "one of+our users/our customers/our subscribers", "rcpt to+unknown",
 		"double checking the recipient",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not",
 		"dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",
@@ -252,15 +254,15 @@ var wordings = []wording{
 			"nicht verfügbar",
 		"unbekannte/ungültige/falsche/kein solche+benutzer/empfänger/adress/postf/konto", "kein/keine+postfach/benutzer/empfänger",
 		"hat kein+postfach/konto", "existiert nicht",
-		"utilisateur/destinataire/adresse/boîte/boite/compte/bal …inconnu/invalide/inexistant/introuvable/nexiste/n existe/" +
+		"utilisateur/destinataire/adresse/boîte/compte/bal …inconnu/invalide/inexistant/introuvable/nexiste/n existe/" +
 			"pas trouvé/erroné",
 		"nexiste+pas/plus", "n existe+pas/plus", "aucun+destinataire/utilisateur",
-		"usuario/destinatario/dirección/direccion/buzón/buzon/cuenta/casilla…desconocid/no existe/inexistente/inválid/invalid/" +
-			"no encontrad/no válid/no es válid/no es valid/no se",
+		"usuario/destinatario/dirección/buzón/cuenta/casilla…desconocid/no existe/inexistente/inválid/" +
+			"no encontrad/no válid/no es válid/no se",
 		"no existe", "no se+encontró/ha encontrado",
-		"usuário/destinatário/destinatario/endereço/conta/caixa/usuario…desconhecid/não existe/nao existe/inexistente/inválid/" +
+		"usuário/destinatário/endereço/conta/caixa…desconhecid/não existe/inexistente/inválid/" +
 			"não encontrad/não foi encontrad",
-		"não existe/nao existe",
+		"não existe",
 		"utente/destinatario/indirizzo/casella/account…sconosciut/non esiste/inesistent/non trovat/non valid/non è valid", "non esiste",
 		"gebruiker/ontvanger/adres/mailbox/postvak…onbekend/bestaat niet/niet gevonden/ongeldig", "onbekende+gebruiker/ontvanger/adres", "bestaat niet",
 		"okänd/ukendt/ukjent+mottagare/användare/bruger/modtager/mottaker/bruker/adress", "tuntematon+vastaanottaja/käyttäjä",
@@ -269,7 +271,7 @@ var wordings = []wording{
 		"kullanıcı/alıcı/adres…bulunamadı/bilinmiyor/geçersiz", "nem létez", "ismeretlen+felhasználó/címzett", "utilizator+necunoscut/inexistent",
 		"пользовател/ящик/получател/адрес/адресат/абонент…не найден/не существует/неизвест/не зарегистрирован/несуществ/недействител",
 		"несуществующ/не существует/нет такого/неизвестный получатель",
-		"宛先…不明/見つか/存在/誤/無効", "ユーザ/ユーザー/アドレス/受信者/メールボックス/利用者…見つか/存在し/不明/使われて/使用されて/ありません/登録されて", "見つかりません/見つからない/存在しません/存在しない",
+		"宛先…不明/見つか/存在/誤/無効", "ユーザ/ユーザー/アドレス/受信者/メールボックス/利用者…見つか/存在し/不明/使われて/使用されて/ありません/いません/登録されて", "見つかりません/見つからない/存在しません/存在しない",
 		"用户/收件人/邮箱/地址/帐号/账号/账户/信箱/使用者/收件者…不存在/无效/未找到/找不到/不正确", "无此/没有这个/没有此/无该/查無此/找不到+用户/收件人/邮箱/人/帐号", "无此用户/没有这个用户/没有此收件人/查無此人/找不到收件人/没有该用户",
 		"사용자/수신자/메일/계정/주소/받는…존재하지/없습니다/없는/찾을 수", "존재하지 않/없는 사용자",
 	}},
@@ -310,7 +312,7 @@ var wordings = []wording{
 	}},
 	{meaning{DNS, false}, []string{
 		"dns…error/fail/timeout/query/lookup/server/soft/temporary/problem", "temporary+name", "domain/mx/host/name/cname/address+lookup", "name server/nameserver",
-		"name resolution", "resolution fail", "host name lookup failure", "host lookup", "servfail",
+		"name resolution", "resolution fail", "dns+auflösung", "host name lookup failure", "host lookup", "servfail",
 		"unable to resolve/couldnt resolve/could not resolve/cannot resolve", "namensauflösung", "résolution dns", "解析失败", "域名解析",
 	}},
 	{meaning{Expired, false}, []string{
@@ -331,7 +333,7 @@ var wordings = []wording{
 		"will be retried/will retry/will continue to try/still trying/still being/not yet been delivered",
 		"primary target ip address responded",
 		"zeitüberschreitung/nicht erreichbar/abgelaufen/expiré/délai/injoignable/ne répond pas/tiempo de espera/expirado/" +
-			"tempo esgotado/não foi possível conectar/inaccesible/non raggiungibile/niet bereikbaar/nicht erreicht/истек/не отвечает",
+			"tempo esgotado/tempo scaduto/tempo limite/não foi possível conectar/inaccesible/non raggiungibile/niet bereikbaar/nicht erreicht/истек/не отвечает",
 		"verbindung…abgelehnt", "tiempo…agotado", "タイムアウト/応答", "接続…失敗/できません", "超时", "连接…失败", "无法连接", "연결…없/실패", "시간 초과",
 	}},
 	{meaning{Rate, false}, []string{"try again in", "try later…minutes", "please retry in", "temporarily+deferred/rate", "deferred due to"}},
@@ -366,8 +368,8 @@ var refusals = []wording{
 	{meaning{Policy, false}, []string{
 		refused,
 		"verweigert/abgelehnt/refusé/interdit/non autorisé/rechazado/denegado/no permitido/rejeitad/negado/não permitid/rifiutat/" +
-			"odrzucon/geweigerd",
+			"odrzucon/geweigerd/zabronion", "nimmt…keine/nicht",
 		"n accepte/naccepte/non accetta/no acepta/não aceita/не принимает",
-		"拒否/許可/拒绝/拒收/策略/отклонен/запрещ/거부",
+		"拒否/許可/拒绝/拒收/策略/权限/отклонен/запрещ/거부/차단",
 	}},
 }

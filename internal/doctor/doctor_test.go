@@ -105,6 +105,9 @@ func TestHealthyInstallation(t *testing.T) {
 		if got := bad(found); !slices.Equal(got, []string{"hostname"}) {
 			t.Errorf("not good: %v\n%+v", got, found)
 		}
+		if !slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Text == "The DNS of 1 sender domain has what mail needs." }) {
+			t.Errorf("%+v", found)
+		}
 	})
 }
 

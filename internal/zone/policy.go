@@ -135,7 +135,7 @@ func (s *Service) policyOf(ctx context.Context, org id.ID, domain string) (*Poli
 	return &p, nil
 }
 
-var noPolicy = fault.New(fault.NotFound, "no_policy", "No policy is served for this domain.")
+var noPolicy = fault.New(fault.NotFound, "no_policy", "No policy is served for this domain. \"sealpost domain mta-sts DOMAIN --mode testing\" makes one.")
 
 // Policy gives the policy of an organization's domain.
 func (s *Service) Policy(ctx context.Context, org id.ID, domain string) (Policy, error) {

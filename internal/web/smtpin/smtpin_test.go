@@ -59,6 +59,17 @@ func must[T any](v T, err error) T {
 // newWorld starts a server on one listener of each role. 127.0.0.1 may relay.
 func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 	t.Helper()
+	w, deps := prepare(t, d)
+	if change != nil {
+		change(&deps)
+	}
+	w.start(deps)
+	return w
+}
+
+// prepare gives everything that a server needs.
+func prepare(t *testing.T, d *db.DB) (*world, Deps) {
+	t.Helper()
 	w := &world{House: submittest.New(t, d, clock.System{}, "clinic.example"), log: &privatetest.Log{}, words: map[string]string{}, addrs: map[string]string{}}
 	w.NewOrg("other", "other.example")
 	var key string
@@ -71,25 +82,24 @@ func newWorld(t *testing.T, d *db.DB, change func(*Deps)) *world {
 	})
 	w.certificate()
 	w.incoming = inboundtest.Door(t, w.House, w.Org.ID, "clinic.example", func(deps *inbound.Deps) { deps.Log, deps.Hostname = log, host })
-	deps := Deps{
+	return w, Deps{
 		Config: Config{Hostname: host, MaxSize: 200_000, MaxRecipients: 10, AuthDelay: -1},
 		Door:   w.door, Clients: w.Clients, TLS: w.tls, Clock: clock.System{}, Log: log,
 		Sources: []Source{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: w.Org.ID}},
 		Inbound: w.incoming,
 	}
-	if change != nil {
-		change(&deps)
-	}
+}
+
+func (w *world) start(deps Deps) {
 	w.server = New(deps)
 	for name, role := range map[string]Role{"submission": Submission, "submissions": Submissions, "relay": Relay} {
 		w.listen(name, role)
 	}
-	t.Cleanup(func() {
+	w.T.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = w.server.Shutdown(ctx)
 	})
-	return w
 }
 
 func (w *world) listen(name string, role Role) {

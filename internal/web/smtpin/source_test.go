@@ -51,29 +51,34 @@ func (a authority) issue(name string, ends time.Duration, use x509.ExtKeyUsage) 
 // suiteWorld is one with a mail suite that many organizations use, known by its
 // certificate, and members who have their mailboxes there.
 func suiteWorld(t *testing.T, ca authority, tenants ...*submit.Tenant) *world {
-	return newWorld(t, dbtest.SQLite(t), func(d *Deps) {
-		one := Source{Names: []string{"suite.example"}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: d.Sources[0].Org}
-		d.Sources = nil
-		for _, one.Tenant = range tenants {
-			d.Sources = append(d.Sources, one)
-		}
-		d.SourceRoots = x509.NewCertPool()
-		d.SourceRoots.AddCert(ca.cert)
-		org := d.Sources[0].Org
-		d.Inbound.Relay = &inbound.Relay{
-			Knows: func(_ context.Context, _ netip.Prefix, to mail.Address) (id.ID, error) {
-				if to.Domain() == "clinic.example" && to.Local() == "ada" {
-					return org, nil
-				}
-				return id.ID{}, fault.New(fault.NotFound, "no_mailbox", "no")
-			},
-			Serves: func(_ context.Context, domain string) (bool, error) { return domain == "clinic.example", nil },
-			Accept: func(_ context.Context, _ inbound.Arrival, r io.Reader) error {
-				_, err := io.Copy(io.Discard, r)
-				return err
-			},
-		}
-	})
+	w, deps := prepareSuite(t, ca, tenants...)
+	w.start(deps)
+	return w
+}
+
+func prepareSuite(t *testing.T, ca authority, tenants ...*submit.Tenant) (*world, Deps) {
+	w, d := prepare(t, dbtest.SQLite(t))
+	one := Source{Names: []string{"suite.example"}, Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Org: w.Org.ID}
+	d.Sources = nil
+	for _, one.Tenant = range tenants {
+		d.Sources = append(d.Sources, one)
+	}
+	d.SourceRoots = x509.NewCertPool()
+	d.SourceRoots.AddCert(ca.cert)
+	d.Inbound.Relay = &inbound.Relay{
+		Knows: func(_ context.Context, _ netip.Prefix, to mail.Address) (id.ID, error) {
+			if to.Domain() == "clinic.example" && to.Local() == "ada" {
+				return w.Org.ID, nil
+			}
+			return id.ID{}, fault.New(fault.NotFound, "no_mailbox", "no")
+		},
+		Serves: func(_ context.Context, domain string) (bool, error) { return domain == "clinic.example", nil },
+		Accept: func(_ context.Context, _ inbound.Arrival, r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		},
+	}
+	return w, d
 }
 
 // hand says what a suite says, and gives the first reply that is no success, or
@@ -201,9 +206,10 @@ func TestWhatHasNoSenderIsOfTheTenantItProves(t *testing.T) {
 	tenant := func(value string) *submit.Tenant {
 		return &submit.Tenant{Field: "X-Tenant", Value: private.NewString(value)}
 	}
-	w := suiteWorld(t, ca, tenant("the-secret-of-old"), tenant("the-secret-of-now"), tenant("another-organization"))
+	w, deps := prepareSuite(t, ca, tenant("the-secret-of-old"), tenant("the-secret-of-now"), tenant("another-organization"))
 	other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
-	w.server.Sources[2].Org = other.ID
+	deps.Sources[2].Org = other.ID
+	w.start(deps)
 	for name, c := range map[string]struct{ sender, value, from, want string }{
 		"the first":               {"", "the-secret-of-old", "ada@clinic.example", "250 2.0.0 Accepted"},
 		"the last":                {"", "another-organization", "bob@other.example", "250 2.0.0 Accepted"},
@@ -278,11 +284,11 @@ func TestASourceThatCannotBeAskedDefersMail(t *testing.T) {
 		"at MAIL, then refused by the next": {1, "bob@other.example"},
 		"at DATA":                           {2, ""},
 	} {
-		w := suiteWorld(t, ca, tenant("another-organization"), tenant("our-own-organization"))
+		w, deps := prepareSuite(t, ca, tenant("another-organization"), tenant("our-own-organization"))
 		other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
-		w.server.Sources[0].Org = other.ID
+		deps.Sources[0].Org = other.ID
 		now, reads := clock.NewFake(time.Now()), 0
-		w.server.Door = w.Door(func(d *submit.Deps) {
+		deps.Door = w.Door(func(d *submit.Deps) {
 			d.Clock, d.TenantFields = now, []string{"X-Tenant"}
 			d.Journal = func(_ context.Context, org id.ID) (mail.Address, error) {
 				now.Advance(time.Minute) // what was read is read again
@@ -294,6 +300,7 @@ func TestASourceThatCannotBeAskedDefersMail(t *testing.T) {
 				return mail.Address{}, nil
 			}
 		})
+		w.start(deps)
 		if got := w.hand(t, "relay", cert, c.sender, "p@example.org", "X-Tenant: another-organization\r\nFrom: bob@other.example\r\n"); !strings.HasPrefix(got, "451 4.3.0") {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -305,10 +312,11 @@ func TestASourceThatCannotBeAskedDefersMail(t *testing.T) {
 func TestACertificateSaysMoreThanANetwork(t *testing.T) {
 	ca := newAuthority()
 	cert := ca.issue("suite.example", time.Hour, x509.ExtKeyUsageServerAuth)
-	w := suiteWorld(t, ca, nil, nil)
+	w, deps := prepareSuite(t, ca, nil, nil)
 	other := must(w.Accounts.OrgBySlug(context.Background(), "other"))
-	w.server.Sources[0].Org, w.server.Sources[0].Names = other.ID, nil
-	w.server.Sources[1].Networks = nil
+	deps.Sources[0].Org, deps.Sources[0].Names = other.ID, nil
+	deps.Sources[1].Networks = nil
+	w.start(deps)
 	for name, c := range map[string]struct{ sender, from, want string }{
 		"no sender":               {"", "ada@clinic.example", "250 2.0.0 Accepted"},
 		"no sender, of the other": {"", "bob@other.example", "550 5.7.1"},

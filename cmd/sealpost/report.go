@@ -239,7 +239,7 @@ func (e *environment) readReport(file string) ([]byte, error) {
 
 // take tries the report as each kind.
 func (r *takenReport) take(ctx context.Context, core *app.Core, org id.ID, b []byte) error {
-	t, err := core.TLSReports.Receive(ctx, org, bytes.NewReader(b))
+	t, err := core.TLSReports.Import(ctx, org, bytes.NewReader(b))
 	if err == nil {
 		r.Kind, r.Reporter, r.Domains, r.Count, r.Again = "tls", t.Reporter, t.Domains, t.Successes+t.Failures, t.Again
 		return nil
@@ -247,7 +247,7 @@ func (r *takenReport) take(ctx context.Context, core *app.Core, org id.ID, b []b
 	if f := fault.From(err); f.Reason != "no_report" {
 		return err
 	}
-	d, err := core.DMARC.Receive(ctx, org, bytes.NewReader(b))
+	d, err := core.DMARC.Import(ctx, org, bytes.NewReader(b))
 	if err != nil {
 		return err
 	}

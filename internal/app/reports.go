@@ -15,6 +15,7 @@ import (
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/dmarc"
+	"github.com/sealpost/sealpost/internal/dmarc/intake"
 	"github.com/sealpost/sealpost/internal/dmarc/parcel"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/fetch"
@@ -25,9 +26,6 @@ import (
 )
 
 const (
-	// keepReports is how long what others report is kept: a year, and a month to
-	// compare it with.
-	keepReports = 400 * 24 * time.Hour
 	// reportsAtOnce bounds how many reports are unpacked at once: a small mail
 	// can unpack to much.
 	reportsAtOnce = 2
@@ -70,14 +68,10 @@ func (c *Core) TakeReport(ctx context.Context, org id.ID, word string, message i
 		return errReportsBusy
 	}
 	if word == "tlsrpt" {
-		if err = c.TLSReports.Room(ctx, org); err == nil {
-			_, err = c.TLSReports.Receive(ctx, org, message)
-		}
+		_, err = c.TLSReports.Receive(ctx, org, message)
 		return err
 	}
-	if err = c.DMARC.Room(ctx, org); err == nil {
-		_, err = c.DMARC.Receive(ctx, org, message)
-	}
+	_, err = c.DMARC.Receive(ctx, org, message)
 	return err
 }
 
@@ -180,10 +174,10 @@ func (s *Server) reportTasks() []job.Task {
 	return []job.Task{
 		{Name: "tlsrpt.send", Every: time.Minute, Do: reporter.Run},
 		{Name: "reports.forget", Every: 24 * time.Hour, Do: func(ctx context.Context) error {
-			if err := s.DMARC.Forget(ctx, keepReports); err != nil {
+			if err := s.DMARC.Forget(ctx, intake.ByHand); err != nil {
 				return err
 			}
-			return s.TLSReports.Forget(ctx, keepReports)
+			return s.TLSReports.Forget(ctx, intake.ByHand)
 		}},
 	}
 }

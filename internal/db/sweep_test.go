@@ -50,7 +50,7 @@ func TestSweep(t *testing.T) {
 // grow with what stays.
 func TestSweepsUseIndexes(t *testing.T) {
 	sweeps := sweepsIn(t, "..")
-	if len(sweeps) < 9 {
+	if len(sweeps) < 11 {
 		t.Fatalf("only %d sweeps were found", len(sweeps))
 	}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {

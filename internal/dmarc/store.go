@@ -12,6 +12,7 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/dmarc/intake"
 	"github.com/sealpost/sealpost/internal/dmarc/parcel"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
@@ -37,14 +38,17 @@ type Known struct {
 }
 
 // Reports keeps what receivers report to organizations.
-type Reports struct{ Deps }
+type Reports struct {
+	Deps
+	intake.Table
+}
 
 // NewReports gives the store.
 func NewReports(d Deps) *Reports {
 	if d.Known == nil {
 		d.Known = func(context.Context, id.ID) ([]Known, error) { return nil, nil }
 	}
-	return &Reports{d}
+	return &Reports{d, intake.New(d.DB, d.Clock, "dmarc_reports", "dmarc_rows")}
 }
 
 // Receipt says what became of a report that came in.
@@ -64,41 +68,31 @@ const day = 24 * time.Hour
 // not fill it. Summaries count all of them.
 const maxFacts = 200
 
-// What reports may put into the database for an organization in 24 hours, and
-// one more. A large organization gets a tenth of it.
-const (
-	maxDayReports = 5_000
-	maxDayOctets  = 64 << 20
-)
-
-// Room is the error TooMany where an organization has been told so much of late
-// that no more is taken from strangers.
-func (s *Reports) Room(ctx context.Context, org id.ID) error {
-	var reports, octets int64
-	if err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
-		return tx.Row("SELECT count(*), CAST(coalesce(sum(octets), 0) AS BIGINT) FROM dmarc_reports WHERE org_id = ? AND received_at > ?",
-			org, clock.Micros(s.Clock.Now().Add(-day))).Scan(&reports, &octets)
-	}); err != nil {
-		return err
+// Receive reads a report of any kind that a stranger brings to an organization,
+// and keeps it.
+func (s *Reports) Receive(ctx context.Context, org id.ID, r io.Reader) (Receipt, error) {
+	if err := s.Room(ctx, org); err != nil {
+		return Receipt{}, err
 	}
-	if reports >= maxDayReports || octets >= maxDayOctets {
-		return fault.New(fault.TooMany, "too_many_reports", "Too much has been reported to the organization within a day. Try again later.")
-	}
-	return nil
+	return s.take(ctx, org, r, intake.ByStrangers)
 }
 
-// Receive reads a report of any kind for an organization and keeps it.
-func (s *Reports) Receive(ctx context.Context, org id.ID, r io.Reader) (Receipt, error) {
+// Import is Receive for reports that a person of the installation brings.
+func (s *Reports) Import(ctx context.Context, org id.ID, r io.Reader) (Receipt, error) {
+	return s.take(ctx, org, r, intake.ByHand)
+}
+
+func (s *Reports) take(ctx context.Context, org id.ID, r io.Reader, late time.Duration) (Receipt, error) {
 	pieces, err := parcel.Open(r)
 	if err != nil {
 		return Receipt{}, err
 	}
 	a, err := aggregateIn(pieces)
 	if err == nil {
-		return s.Add(ctx, org, a)
+		return s.Add(ctx, org, a, late)
 	}
 	if f, bad := failureIn(pieces); bad == nil {
-		return s.AddFailure(ctx, org, f)
+		return s.AddFailure(ctx, org, f, late)
 	}
 	return Receipt{}, err
 }
@@ -129,7 +123,7 @@ var notOurs = fault.New(fault.Denied, "not_our_domain",
 	"The report is about a domain that the organization has not verified. \"sealpost domain list\" shows those it has.")
 
 // Add keeps an aggregate report. The same report again changes nothing.
-func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate) (Receipt, error) {
+func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate, late time.Duration) (Receipt, error) {
 	out := Receipt{Kind: "aggregate", Reporter: a.Org, Domain: a.Domain, Messages: a.Messages()}
 	owned, err := s.owned(ctx, org)
 	if err != nil {
@@ -139,7 +133,7 @@ func (s *Reports) Add(ctx context.Context, org id.ID, a *Aggregate) (Receipt, er
 		return out, notOurs
 	}
 	now := s.Clock.Now()
-	if err := parcel.CheckPeriod(a.Begin, a.End, now); err != nil {
+	if err := intake.CheckPeriod(a.Begin, a.End, now, late); err != nil {
 		return out, err
 	}
 	known, err := s.Known(ctx, org)
@@ -262,11 +256,11 @@ func tellBypasses(tx *db.Tx, seen []bypass, now time.Time) (told int, err error)
 	if len(seen) == 0 {
 		return 0, nil
 	}
-	day := seen[0].day
+	about := seen[0].day
 	known, err := db.All(tx, func(row db.Row) (k [2]string, err error) {
 		err = row.Scan(&k[0], &k[1])
 		return k, err
-	}, "SELECT domain, source FROM dmarc_bypasses WHERE org_id = ? AND day = ?", tx.Org(), clock.Micros(day))
+	}, "SELECT domain, source FROM dmarc_bypasses WHERE org_id = ? AND day = ?", tx.Org(), clock.Micros(about))
 	if err != nil {
 		return 0, err
 	}
@@ -282,7 +276,7 @@ func tellBypasses(tx *db.Tx, seen []bypass, now time.Time) (told int, err error)
 		}
 	}
 	if len(fresh) > left {
-		_, err = tellOnce(tx, bypass{day: day}, ledger.Fact{Type: ledger.DomainBypassMore, At: now, Data: moreFact{day.Format(time.DateOnly)}})
+		_, err = tellOnce(tx, bypass{day: about}, ledger.Fact{Type: ledger.DomainBypassMore, At: now, Data: moreFact{about.Format(time.DateOnly)}})
 	}
 	return told, err
 }
@@ -310,7 +304,7 @@ func nameOf(known []Known, host netip.Addr) string {
 
 // AddFailure counts a failure report. Of what host it tells is not kept: there
 // is a report for every message, and forgers have as many hosts as they like.
-func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receipt, error) {
+func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure, late time.Duration) (Receipt, error) {
 	out := Receipt{Kind: "failure", Domain: f.Domain, Messages: f.Incidents}
 	owned, err := s.owned(ctx, org)
 	if err != nil {
@@ -323,7 +317,7 @@ func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receip
 	if at.IsZero() || at.After(now) {
 		at = now
 	}
-	if err := parcel.CheckPeriod(at, at, now); err != nil {
+	if err := intake.CheckPeriod(at, at, now, late); err != nil {
 		return out, err
 	}
 	err = s.DB.Write(ctx, org, func(tx *db.Tx) error {
@@ -338,19 +332,13 @@ func (s *Reports) AddFailure(ctx context.Context, org id.ID, f *Failure) (Receip
 // Forget drops what came longer than age ago, of all organizations.
 func (s *Reports) Forget(ctx context.Context, age time.Duration) error {
 	before := clock.Micros(s.Clock.Now().Add(-age))
-	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		for _, text := range []string{
-			"DELETE FROM dmarc_rows WHERE report IN (SELECT id FROM dmarc_reports WHERE received_at < ?)",
-			"DELETE FROM dmarc_reports WHERE received_at < ?",
-			"DELETE FROM dmarc_failures WHERE day < ?",
-			"DELETE FROM dmarc_bypasses WHERE day < ?",
-		} {
-			if _, err := tx.Exec(text, before); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	if err := s.DB.Sweep(ctx, "dmarc_failures", "org_id, domain, day, source", "day < ?", before); err != nil {
+		return err
+	}
+	if err := s.DB.Sweep(ctx, "dmarc_bypasses", "org_id, domain, source, day", "day < ?", before); err != nil {
+		return err
+	}
+	return s.Table.Forget(ctx, age)
 }
 
 // BypassSources counts the sources that the ledger was told of since, of all

@@ -18,6 +18,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/dmarc/intake"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/ledger"
@@ -66,7 +67,7 @@ func report(reporter, number string, day time.Time, domain string, rows ...strin
 
 func (o *office) add(a *Aggregate) Receipt {
 	o.t.Helper()
-	r, err := o.Add(ctx, o.org, a)
+	r, err := o.Add(ctx, o.org, a, intake.ByStrangers)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -165,11 +166,11 @@ func TestOnlyOwnDomains(t *testing.T) {
 		o := open(t, d)
 		var f *fault.Fault
 		for _, domain := range []string{"other.example", "unproved.example", "example", "xclinic.example"} {
-			_, err := o.Add(ctx, o.org, report("big.example", "1", yesterday, domain, "192.0.2.1 1 - - none "+domain))
+			_, err := o.Add(ctx, o.org, report("big.example", "1", yesterday, domain, "192.0.2.1 1 - - none "+domain), intake.ByStrangers)
 			if !errors.As(err, &f) || f.Reason != "not_our_domain" {
 				t.Errorf("%s: %v", domain, err)
 			}
-			if _, err := o.AddFailure(ctx, o.org, &Failure{Domain: domain, Source: netip.MustParseAddr("192.0.2.1"), Incidents: 1}); !errors.As(err, &f) {
+			if _, err := o.AddFailure(ctx, o.org, &Failure{Domain: domain, Source: netip.MustParseAddr("192.0.2.1"), Incidents: 1}, intake.ByStrangers); !errors.As(err, &f) {
 				t.Errorf("failure of %s: %v", domain, err)
 			}
 		}
@@ -267,16 +268,23 @@ func TestForgedPeriods(t *testing.T) {
 		o := open(t, d)
 		var f *fault.Fault
 		for _, ahead := range []time.Duration{-60 * day, 5 * day, 3000 * day} {
-			_, err := o.Add(ctx, o.org, report("big.example", "1", yesterday.Add(ahead), "clinic.example", "192.0.2.1 1 - - none clinic.example"))
+			_, err := o.Add(ctx, o.org, report("big.example", "1", yesterday.Add(ahead), "clinic.example", "192.0.2.1 1 - - none clinic.example"), intake.ByStrangers)
 			if !errors.As(err, &f) || f.Reason != "bad_period" {
 				t.Errorf("%v: %v", ahead, err)
 			}
 		}
 		for ago, kept := range map[time.Duration]bool{39 * day: true, 41 * day: false, -100 * day: true} { // that of the future counts for today
-			_, err := o.AddFailure(ctx, o.org, &Failure{Domain: "clinic.example", Source: netip.MustParseAddr("192.0.2.1"), At: o.clk.Now().Add(-ago), Incidents: 1})
+			_, err := o.AddFailure(ctx, o.org, &Failure{Domain: "clinic.example", Source: netip.MustParseAddr("192.0.2.1"), At: o.clk.Now().Add(-ago), Incidents: 1}, intake.ByStrangers)
 			if kept != (err == nil) || !kept && (!errors.As(err, &f) || f.Reason != "bad_period") {
 				t.Errorf("failure %v ago: %v", ago, err)
 			}
+		}
+		old := report("archive.example", "1", yesterday.Add(-300*day), "clinic.example", "192.0.2.1 1 - - none clinic.example")
+		if _, err := o.Add(ctx, o.org, old, intake.ByHand); err != nil {
+			t.Errorf("a person may bring an old one: %v", err)
+		}
+		if err := o.Forget(ctx, -day); err != nil {
+			t.Fatal(err)
 		}
 		o.add(report("late.example", "1", yesterday.Add(-38*day), "clinic.example", "192.0.2.1 1 - - none clinic.example"))
 		for _, after := range []struct {
@@ -305,7 +313,7 @@ func TestRoom(t *testing.T) {
 			if err := tx.Row("SELECT octets FROM dmarc_reports WHERE org_id = ?", o.org).Scan(&octets); err != nil {
 				return err
 			}
-			_, err := tx.Exec("UPDATE dmarc_reports SET octets = ? WHERE org_id = ?", maxDayOctets-octets, o.org)
+			_, err := tx.Exec("UPDATE dmarc_reports SET octets = ? WHERE org_id = ?", intake.MaxDayOctets-octets, o.org)
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -360,4 +368,45 @@ func TestNamesOfHosts(t *testing.T) {
 	if s := got.Sources[1]; s.Provider != "" || s.Host != "" {
 		t.Errorf("the liar: %+v", s)
 	}
+}
+
+// TestForgettingManyReports takes several transactions, and leaves nothing of
+// what is old and all of the rest.
+func TestForgettingManyReports(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		o := open(t, d)
+		const old, rows = 250, 11
+		if err := d.WriteAlone(ctx, o.org, func(tx *db.Tx) error {
+			for i := range old {
+				report := id.New()
+				if _, err := tx.Exec(`INSERT INTO dmarc_reports (id, org_id, reporter, report_id, domain, asked, begin_at, end_at, received_at)
+					VALUES (?, ?, '', ?, '', '', 0, 0, ?)`, report, o.org, fmt.Sprint(i), i); err != nil {
+					return err
+				}
+				for n := range rows {
+					if _, err := tx.Exec(`INSERT INTO dmarc_rows (report, n, org_id, source, messages, disposition, dkim, spf, header_from, envelope_from, auth)
+						VALUES (?, ?, ?, '', 0, '', 0, 0, '', '', '')`, report, n, o.org); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		o.add(report("big.example", "1", yesterday, "clinic.example", "192.0.2.1 1 dkim - none clinic.example"))
+		before := d.Figures().Transactions
+		if err := o.Forget(ctx, 365*day); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.Figures().Transactions - before; n != 2+3 { // failures and bypasses; 91, 91 and 68 reports
+			t.Errorf("%d transactions", n)
+		}
+		var reports, left int
+		if err := d.Read(ctx, o.org, func(tx *db.Tx) error {
+			return tx.Row("SELECT (SELECT count(*) FROM dmarc_reports), (SELECT count(*) FROM dmarc_rows)").Scan(&reports, &left)
+		}); err != nil || reports != 1 || left != 1 {
+			t.Errorf("%d reports and %d rows are left, %v", reports, left, err)
+		}
+	})
 }

@@ -45,17 +45,21 @@ func (b *batch) forgetLists() (more bool, err error) {
 		return false, nil
 	}
 	type list struct {
-		id  id.ID
-		num int64
+		id      id.ID
+		num, at int64
 	}
 	old, err := db.All(b.tx, func(row db.Row) (l list, err error) {
-		err = row.Scan(&l.id, &l.num)
+		err = row.Scan(&l.id, &l.num, &l.at)
 		return l, err
-	}, "SELECT id, num FROM retain_destroyed WHERE org_id = ? AND at <= ? ORDER BY id LIMIT ?", b.tx.Org(), clock.Micros(b.now.Add(-days(b.policy.Ledger))), batchItems)
+	}, "SELECT id, num, at FROM retain_destroyed WHERE org_id = ? ORDER BY id LIMIT ?", b.tx.Org(), batchItems)
 	if err != nil {
 		return false, err
 	}
+	before := clock.Micros(b.now.Add(-days(b.policy.Ledger)))
 	for _, l := range old {
+		if l.at > before { // so are all behind it: ids are in the order of time
+			return false, nil
+		}
 		if _, told, err := ledger.ByNumber(b.tx, l.num); told || err != nil {
 			return false, err
 		}

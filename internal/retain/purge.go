@@ -117,13 +117,8 @@ type run struct {
 	result Result
 }
 
-// Purge destroys what an organization need not keep any more, as of the
-// clock's time, which the caller answers for. A run that was interrupted is
-// taken up.
-func (s *Service) Purge(ctx context.Context, org id.ID) (Result, error) {
-	return s.purge(ctx, org, s.Clock.Now())
-}
-
+// purge destroys what an organization need not keep any more. A run that was
+// interrupted is taken up.
 func (s *Service) purge(ctx context.Context, org id.ID, now time.Time) (Result, error) {
 	r := &run{s: s, org: org, now: now}
 	if err := r.begin(ctx); err != nil {

@@ -142,11 +142,12 @@ func parseAnswer(text []byte) ([]Forecast, error) {
 	return all, nil
 }
 
+// The index is in its order.
+const oldAnswers = `SELECT org_id, client_id, key_hmac FROM submit_answers WHERE org_id = ? AND created_at <= ? ORDER BY created_at LIMIT ?`
+
 // ForgetAnswers deletes some answers of the transaction's organization that
 // were made before a time, the oldest first. Only retain calls it, which knows
 // what must be kept.
 func ForgetAnswers(tx *db.Tx, before time.Time, most int) (n int64, err error) {
-	return tx.Exec(`DELETE FROM submit_answers WHERE (org_id, client_id, key_hmac) IN
-		(SELECT org_id, client_id, key_hmac FROM submit_answers WHERE org_id = ? AND created_at <= ? ORDER BY created_at LIMIT ?)`,
-		tx.Org(), clock.Micros(before), most)
+	return tx.Exec("DELETE FROM submit_answers WHERE (org_id, client_id, key_hmac) IN ("+oldAnswers+")", tx.Org(), clock.Micros(before), most)
 }

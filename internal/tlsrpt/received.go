@@ -10,7 +10,7 @@ import (
 	"github.com/sealpost/sealpost/internal/account"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
-	"github.com/sealpost/sealpost/internal/dmarc/parcel"
+	"github.com/sealpost/sealpost/internal/dmarc/intake"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 )
@@ -23,10 +23,15 @@ type Deps struct {
 }
 
 // Received keeps what others report of TLS with an organization's mail hosts.
-type Received struct{ Deps }
+type Received struct {
+	Deps
+	intake.Table
+}
 
 // NewReceived gives the store.
-func NewReceived(d Deps) *Received { return &Received{d} }
+func NewReceived(d Deps) *Received {
+	return &Received{d, intake.New(d.DB, d.Clock, "tlsrpt_received", "tlsrpt_received_rows")}
+}
 
 // Receipt says what became of a report that came in.
 type Receipt struct {
@@ -37,42 +42,31 @@ type Receipt struct {
 	Again     bool // it was there already
 }
 
-// Receive reads a report for an organization and keeps it. The same report
-// again changes nothing.
+// Receive reads a report that a stranger brings to an organization, and keeps
+// it. The same report again changes nothing.
 func (s *Received) Receive(ctx context.Context, org id.ID, in io.Reader) (Receipt, error) {
+	if err := s.Room(ctx, org); err != nil {
+		return Receipt{}, err
+	}
+	return s.take(ctx, org, in, intake.ByStrangers)
+}
+
+// Import is Receive for reports that a person of the installation brings.
+func (s *Received) Import(ctx context.Context, org id.ID, in io.Reader) (Receipt, error) {
+	return s.take(ctx, org, in, intake.ByHand)
+}
+
+func (s *Received) take(ctx context.Context, org id.ID, in io.Reader, late time.Duration) (Receipt, error) {
 	r, err := Read(in)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return s.Add(ctx, org, r)
-}
-
-// What reports may put into the database for an organization in 24 hours, and
-// one more. A large organization gets a tenth of it.
-const (
-	maxDayReports = 5_000
-	maxDayOctets  = 64 << 20
-)
-
-// Room is the error TooMany where an organization has been told so much of late
-// that no more is taken from strangers.
-func (s *Received) Room(ctx context.Context, org id.ID) error {
-	var reports, octets int64
-	if err := s.DB.Read(ctx, org, func(tx *db.Tx) error {
-		return tx.Row("SELECT count(*), CAST(coalesce(sum(octets), 0) AS BIGINT) FROM tlsrpt_received WHERE org_id = ? AND received_at > ?",
-			org, clock.Micros(s.Clock.Now().Add(-day))).Scan(&reports, &octets)
-	}); err != nil {
-		return err
-	}
-	if reports >= maxDayReports || octets >= maxDayOctets {
-		return fault.New(fault.TooMany, "too_many_reports", "Too much has been reported to the organization within a day. Try again later.")
-	}
-	return nil
+	return s.Add(ctx, org, r, late)
 }
 
 // Add keeps a report. What it says of domains that the organization has not
 // verified is left out.
-func (s *Received) Add(ctx context.Context, org id.ID, r *Report) (Receipt, error) {
+func (s *Received) Add(ctx context.Context, org id.ID, r *Report, late time.Duration) (Receipt, error) {
 	out := Receipt{Reporter: r.Organization}
 	domains, err := s.Accounts.Domains(ctx, org)
 	if err != nil {
@@ -94,7 +88,7 @@ func (s *Received) Add(ctx context.Context, org id.ID, r *Report) (Receipt, erro
 			"The report is about no domain that the organization has verified. \"sealpost domain list\" shows those it has.")
 	}
 	now := s.Clock.Now()
-	if err := parcel.CheckPeriod(r.Begin, r.End, now); err != nil {
+	if err := intake.CheckPeriod(r.Begin, r.End, now, late); err != nil {
 		return out, err
 	}
 	rows, octets := rowsOf(ours)
@@ -221,16 +215,4 @@ var stepFor = map[string]string{
 	"sts-policy-fetch-error":    "The MTA-STS policy could not be fetched: check that https://mta-sts.DOMAIN/.well-known/mta-sts.txt answers 200.",
 	"sts-policy-invalid":        "The MTA-STS policy has a mistake: \"sealpost domain check\" says which.",
 	"sts-webpki-invalid":        "The certificate of mta-sts.DOMAIN does not verify: renew it.",
-}
-
-// Forget drops what came longer than age ago, of all organizations.
-func (s *Received) Forget(ctx context.Context, age time.Duration) error {
-	before := clock.Micros(s.Clock.Now().Add(-age))
-	return s.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
-		if _, err := tx.Exec("DELETE FROM tlsrpt_received_rows WHERE report IN (SELECT id FROM tlsrpt_received WHERE received_at < ?)", before); err != nil {
-			return err
-		}
-		_, err := tx.Exec("DELETE FROM tlsrpt_received WHERE received_at < ?", before)
-		return err
-	})
 }

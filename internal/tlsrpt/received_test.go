@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/internal/custody/custodytest"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/dmarc/intake"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 )
@@ -44,7 +45,7 @@ func TestReceived(t *testing.T) {
 		other := sample()
 		other.Organization = "Another"
 		other.Policies = append(other.Policies[:1], Policy{Type: "sts", Domain: "xclinic.example", Successes: 1e6})
-		if _, err := s.Add(ctx, org.ID, other); err != nil {
+		if _, err := s.Add(ctx, org.ID, other, intake.ByStrangers); err != nil {
 			t.Fatal(err)
 		}
 		got, err := s.Summarize(ctx, org.ID, "clinic.example", 7)
@@ -66,7 +67,7 @@ func TestReceived(t *testing.T) {
 		for _, ahead := range []time.Duration{-60 * day, 5 * day} {
 			forged := sample()
 			forged.ID, forged.Begin, forged.End = "forged", forged.Begin.Add(ahead), forged.End.Add(ahead)
-			if _, err := s.Add(ctx, org.ID, forged); !errors.As(err, &f) || f.Reason != "bad_period" {
+			if _, err := s.Add(ctx, org.ID, forged, intake.ByStrangers); !errors.As(err, &f) || f.Reason != "bad_period" {
 				t.Errorf("%v: %v", ahead, err)
 			}
 		}
@@ -93,7 +94,7 @@ func TestRoom(t *testing.T) {
 			t.Helper()
 			r := sample()
 			r.ID = number
-			if _, err := s.Add(ctx, org, r); err != nil {
+			if _, err := s.Add(ctx, org, r, intake.ByStrangers); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -103,7 +104,7 @@ func TestRoom(t *testing.T) {
 			if err := tx.Row("SELECT octets FROM tlsrpt_received WHERE org_id = ?", org).Scan(&octets); err != nil {
 				return err
 			}
-			_, err := tx.Exec("UPDATE tlsrpt_received SET octets = ? WHERE org_id = ?", maxDayOctets-octets, org)
+			_, err := tx.Exec("UPDATE tlsrpt_received SET octets = ? WHERE org_id = ?", intake.MaxDayOctets-octets, org)
 			return err
 		}); err != nil {
 			t.Fatal(err)

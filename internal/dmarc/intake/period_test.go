@@ -1,4 +1,4 @@
-package parcel
+package intake
 
 import (
 	"testing"
@@ -21,11 +21,16 @@ func TestCheckPeriod(t *testing.T) {
 		{-290 * 365 * day, 0, false},
 		{0, -day, false},
 	} {
-		if err := CheckPeriod(now.Add(c.begin), now.Add(c.end), now); (err == nil) != c.ok {
+		if err := CheckPeriod(now.Add(c.begin), now.Add(c.end), now, ByStrangers); (err == nil) != c.ok {
 			t.Errorf("from %v to %v: %v", c.begin, c.end, err)
 		}
 	}
-	if CheckPeriod(time.Unix(1, 0), time.Unix(1<<35, 0), now) == nil {
+	if CheckPeriod(time.Unix(1, 0), time.Unix(1<<35, 0), now, ByHand) == nil {
 		t.Error("a thousand years")
+	}
+	for ago, ok := range map[time.Duration]bool{399 * day: true, 401 * day: false} {
+		if err := CheckPeriod(now.Add(-ago-day), now.Add(-ago), now, ByHand); (err == nil) != ok {
+			t.Errorf("%v ago, by hand: %v", ago, err)
+		}
 	}
 }

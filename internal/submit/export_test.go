@@ -1,0 +1,4 @@
+package submit
+
+// OldAnswers finds the answers that ForgetAnswers deletes.
+const OldAnswers = oldAnswers

@@ -118,6 +118,8 @@ var others = map[Class][]string{
 		"550 Dostęp zabroniony",
 		"550 您没有权限",
 		"550 Der Empfänger nimmt von Ihnen keine Nachrichten an",
+		"550 The address is for internal use",
+		"554 Sending is suspended until you call us",
 	},
 	Spam: {
 		"550 5.7.1 Spam",
@@ -134,6 +136,8 @@ var others = map[Class][]string{
 		"550 The message contains a blacklisted link",
 		"554 Discarded as junk",
 		"550 This is marketing mail, discarded",
+		"550 5.7.1 Antispam: messaggio bloccato",
+		"550 5.7.1 광고성 메일",
 	},
 	Content: {
 		"552 Message exceeds maximum size of 10240000 bytes",
@@ -165,6 +169,9 @@ var others = map[Class][]string{
 		"550 The text has forbidden words",
 		"552 Wiadomość jest zbyt duża",
 		"552 Слишком большое письмо",
+		"550 5.7.1 바이러스가 발견되었습니다",
+		"550 Harmful content was rejected",
+		"554 HTML with script",
 	},
 	DNS: {
 		"550 Domain y.example unknown",
@@ -225,6 +232,10 @@ var others = map[Class][]string{
 		"450 Deferred for the mail volume",
 		"450 New triplet, come back",
 		"451 Too many bad recipients",
+		"451 4.7.1 灰名单",
+		"451 4.7.1 Серый список, повторите позже",
+		"451 4.7.1 Zbyt wiele połączeń",
+		"450 4.7.1 Excessive errors",
 	},
 	Expired: {
 		"Message has expired after 48 hours",
@@ -238,6 +249,7 @@ var others = map[Class][]string{
 		"Remote host closed connection unexpectedly",
 		"Message too old",
 		"Tempo scaduto",
+		"450 4.4.1 상대 메일 서버에 연결할 수 없습니다",
 	},
 	Other: {
 		"451 4.3.0 Error: queue file write error",
@@ -256,6 +268,7 @@ var others = map[Class][]string{
 		"451 The virus scanner has failed",
 		"451 We cannot scan at the moment",
 		"451 Milter not reachable",
+		"421 Service not available",
 	},
 }
 
@@ -292,6 +305,10 @@ var notHard = []string{
 	"550 Recipient declined: not a known sender",
 	"550 The user has blocked unknown senders",
 	"550 recipient does not accept mail from unknown domain",
+	"550 We could not find a route to the recipient",
+	"550 Your mail to one of our users was refused",
+	"550 There is no record of your server's address",
+	"550 I cannot locate the policy of the user",
 }
 
 func TestNotHard(t *testing.T) {

@@ -79,7 +79,7 @@ var wordings = []wording{
 		"prohibited/banned/forbidden/illegal/unacceptable/blocked/dangerous/encrypted/potentially executable/contains an/contains…" +
 			"attachment/attached/file /file name/executable/extension/archive",
 		"infected/contains/containing/found/detected…virus/malware/trojan/worm ", "virus/malware…found/detected/infected/contained", message + "…infected",
-		"phishing", "password protected", "content presents a potential",
+		"phishing", "password protected", "unsafe/harmful/malicious/dangerous/active+content", "html…script", "content presents a potential",
 		"contient/virenbefall/enthält/contiene/contém/zawiera/содержит…virus/viren/wirus/вирус",
 	}},
 	{meaning{TLS, false}, []string{
@@ -115,15 +115,16 @@ var wordings = []wording{
 		"exceed…rate/connection/connections/number of/maximum number/the limit/messages allowed/recipients",
 		"max/maximum+number/message/messages/recipient/recipients/connection/connections/conn ",
 		"concurrent/simultaneous+connection/smtp/session", "connection+rate/frequency/limit", "receiving…rate/quickly/too fast/too many",
-		"unusual/excessive+rate/amount/volume/number", "mail flood", "flooding", "volume…too high", "back off", "frequency+limit", "frequency",
+		"unusual/excessive+rate/amount/volume/number/errors", "mail flood", "flooding", "volume…too high", "back off", "frequency+limit", "frequency",
 		"thread limit", "has sent…too",
 		"server/servers/system/ports/host/lines/service/mta…busy/overload", "too busy", "under heavy load", "load too high",
 		"resources temporarily unavailable", "high volume of",
-		"greylist/graylist/grey list/gray list/postgrey",
+		"greylist/graylist/grey list/gray list/postgrey/liste grise/lista grigia/lista gris/грейлист/серый спис/серого спис/グレイリスト/灰名单",
 		"rl00000", "cxmxrt/cxcnct", // Comcast, Cox
 		"aup i 13/aup in 13",                                 // Spectrum
 		"hl+icc/ifc", "mi+cel/dmc/ccl/sfq", "rp+drc/ccl/cel", // NetEase 163
 		"zu viele+verbindung/nachricht/mails/e mails/empfänger", "trop de+connexion/message/mail/destinataire",
+		"zbyt+wiele/często/dużo", "te veel+verbindingen/berichten",
 		"demasiad+conexiones/mensajes/destinatarios/correos",
 		"muitas/muitos/excesso de+conexões/mensagens/destinatários", "troppe/troppi+connessioni/messaggi/destinatari",
 		"слишком+много/часто", "频率", "连接数", "发送…过多/超", "接続数", "접속/연결/발송/전송…초과/제한/많", "送信数", "送信…上限/制限",
@@ -196,6 +197,7 @@ var wordings = []wording{
 		"unroutable/unrouteable/unknown/invalid/bad/fake/forged/unverified/spoofed+sender/from address",
 		"domain of+sender/your", "sender domain", "your domain", "envelope sender", "of+sender/the sender",
 		"return/from/mail from/reply to+address+is/does/doesnt/not/unknown/invalid",
+		"internal+use/only/senders/users", "sending…suspended/paused/disabled",
 		"external/outside+sender/address/mail/email", "from+outside/external",
 		"your+address/email address/e mail address/account/mailbox+is/does/doesnt/not/unknown/invalid",
 		"from+unknown/invalid/nonexistent/unresolvable+domain/host/sender", "return path…invalid", "callback", "callout",
@@ -243,7 +245,7 @@ var wordings = []wording{
 		"no +user/recipient+found/by that/here/called/named/with that/with this/exists",
 		"user/recipient…does not have/doesnt have/dont have…account/mailbox", "group/list+you tried…not exist",
 		"client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account",
-		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate…user/mailbox/recipient", "no record of", "nobody+here/with/by/named", "one of+our users/our customers/our subscribers", "rcpt to+unknown",
+		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate+user/mailbox/recipient", "find/locate+the/your/your intended/this+user/mailbox/recipient/person/address", "no record of+a/any/this/that/such/such a+user/mailbox/recipient/person/address/account", "nobody+here/with/by/named", "not+one of our+users/customers/subscribers", "rcpt to+unknown",
 		"double checking the recipient",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not",
 		"dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",
@@ -273,25 +275,25 @@ var wordings = []wording{
 		"несуществующ/не существует/нет такого/неизвестный получатель",
 		"宛先…不明/見つか/存在/誤/無効", "ユーザ/ユーザー/アドレス/受信者/メールボックス/利用者…見つか/存在し/不明/使われて/使用されて/ありません/いません/登録されて", "見つかりません/見つからない/存在しません/存在しない",
 		"用户/收件人/邮箱/地址/帐号/账号/账户/信箱/使用者/收件者…不存在/无效/未找到/找不到/不正确", "无此/没有这个/没有此/无该/查無此/找不到+用户/收件人/邮箱/人/帐号", "无此用户/没有这个用户/没有此收件人/查無此人/找不到收件人/没有该用户",
-		"사용자/수신자/메일/계정/주소/받는…존재하지/없습니다/없는/찾을 수", "존재하지 않/없는 사용자",
+		"사용자/수신자/메일 주소/메일주소/계정/주소/받는…존재하지/없습니다/없는/찾을 수", "존재하지 않/없는 사용자",
 	}},
 	{meaning{MailboxUnknown, true}, []string{"recipient address rejected+access denied/user unknown/unverified"}},
 	{meaning{Content, false}, []string{
-		"virus/malware/malicious/infected/trojan/phish/worm /viren/schadsoftware/antivirus/病毒/ウイルス/ウィルス/вирус/clamav/macro",
+		"virus/malware/malicious/infected/trojan/phish/worm /viren/schadsoftware/antivirus/病毒/ウイルス/ウィルス/바이러스/вирус/clamav/macro",
 		"executable/potential security issue/too large/too big/message size/maximum size/size limit/exceeds…size/exceed…size/" +
 			"size exceeds/exceeds fixed/message length/larger than",
 		"zu groß/trop volumineux/demasiado grande/muito grande/サイズ/大きすぎ", "invalid/non ascii+character", "character set", "charset…not",
 		"message+format/syntax", "mail format", "parse error", "unparseable", "no body", "empty+message/body", "8 bit", "media error",
 	}},
 	{meaning{Spam, false}, []string{
-		"spam/junk/unsolicited/ube /uce /bulk mail/bulk email/suspected/suspicious/suspicion/unwanted/looks like/advertis/bayes/" +
+		"spam/antispam/junk/unsolicited/ube /uce /bulk mail/bulk email/suspected/suspicious/suspicion/unwanted/looks like/advertis/bayes/" +
 			"rspamd/spamassassin/dspam/brightmail/cloudmark/vade/commtouch",
 		"ofr 506", // Orange
 		"content…reject/denied/filter/refused/block", message + "…filter", "mailcontent", "reject/blocked/refused/denied…content/filter",
 		"message content", "prohibited/unacceptable/objectionable/denied+content",
 		"score+is/too/exceed/of", "high score", "message+scored", "hits…required", "pbl",
 		"unerwünscht/werbemail/werbung/indésirable/pourriel/no deseado/correo basura/lixo eletrônico/indesejad/indesiderat/" +
-			"ongewenst/niechcian/graymail/greymail/marketing/迷惑メール/スパム/垃圾/广告/спам/스팸",
+			"ongewenst/niechcian/graymail/greymail/marketing/迷惑メール/スパム/垃圾/广告/спам/스팸/광고",
 	}},
 	{meaning{DNS, true}, []string{
 		"not accept/accepts no/not accepting/not receive/doesnt receive/doesnt accept/take no/takes no+mail/email/e mail/any",
@@ -344,7 +346,7 @@ var wordings = []wording{
 	}},
 	{meaning{Other, false}, []string{
 		"system/internal/mailer/local/software/technical/unexpected/server/input output+error/problem", "internal+server/bug",
-		"error in processing", "lookup+fail/error", "shutting down/shutdown/maintenance", "service…unavailable", "temporarily unavailable",
+		"error in processing", "lookup+fail/error", "shutting down/shutdown/maintenance", "service…unavailable", "service+not available", "temporarily unavailable",
 		"temporary+failure/local problem/system problem/server error",
 		"could not create/cannot create/cannot open/unable to open", "command+died/failed", "exit status", "exited with", "pipe ",
 		"script", "configuration+error/problem", "misconfigur/incorrectly configured", "child process", "local delivery failed",

@@ -32,7 +32,7 @@ func Examine(ctx context.Context, cfg *config.Config, mx string) ([]doctor.Findi
 		d.Failed = err
 		return doctor.Examine(ctx, d), nil
 	}
-	d.DB, d.Domains = core.DB, core.reported
+	d.DB, d.Domains, d.Routes = core.DB, core.reported, core.triedRoutes
 	d.Jobs = func(ctx context.Context) ([]job.Standing, error) { return job.Leased(ctx, core.DB) }
 	if core.ACME != nil {
 		d.Obtained = core.ACME.Held

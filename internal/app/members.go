@@ -7,13 +7,17 @@ import (
 	"regexp"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sealpost/sealpost/internal/deliver"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
+	"github.com/sealpost/sealpost/internal/doctor"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
 	"github.com/sealpost/sealpost/internal/policy"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/scan"
 	"github.com/sealpost/sealpost/internal/verdict"
 )
@@ -78,17 +82,58 @@ var unknownMailbox = regexp.MustCompile(`^5\.(1\.\d+|2\.1|4\.1)$`)
 var routeTimeouts = smtpclient.Timeouts{Connect: 5 * time.Second, Banner: 10 * time.Second, EHLO: 10 * time.Second, StartTLS: 10 * time.Second,
 	TLS: 10 * time.Second, Mail: 10 * time.Second, Rcpt: 15 * time.Second}
 
-// AskRoute asks the next host of a domain whether it has a mailbox.
-func (c *Core) AskRoute(ctx context.Context, r inbound.Route, to mail.Address) (known bool, err error) {
+// dialRoute connects to the next host of a domain as a delivery does.
+func (c *Core) dialRoute(ctx context.Context, r inbound.Route) (*smtpclient.Conn, smtpclient.Evidence, error) {
 	addrs, err := c.Routes.Addresses(ctx, r.Host)
 	if err != nil {
-		return false, err
+		return nil, smtpclient.Evidence{}, err
 	}
 	t := smtpclient.Target{Host: r.Host, Addrs: addrs, Port: c.Config.Network.SMTPPort, Domain: r.Domain, Routed: true}
 	if r.Port != 0 {
 		t.Port = r.Port
 	}
-	conn, _, err := smtpclient.Dial(ctx, smtpclient.Deps{RootCAs: c.Roots, Name: c.Config.Hostname, Clock: c.Clock, Timeouts: routeTimeouts}, t, policy.Encrypted)
+	return smtpclient.Dial(ctx, smtpclient.Deps{RootCAs: c.Roots, Name: c.Config.Hostname, Clock: c.Clock, Timeouts: routeTimeouts}, t, policy.Encrypted)
+}
+
+// routesAtOnce are tried at the same time for the doctor.
+const routesAtOnce = 16
+
+// triedRoutes connects to the next hosts of all domains.
+func (c *Core) triedRoutes(ctx context.Context) (all []doctor.Route, err error) {
+	orgs, err := c.Accounts.Orgs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var routes []inbound.Route
+	for _, o := range orgs {
+		if o.DestroyedAt.IsZero() {
+			of, err := c.Routes.List(ctx, o.ID)
+			if err != nil {
+				return nil, err
+			}
+			routes = append(routes, of...)
+		}
+	}
+	all = make([]doctor.Route, len(routes))
+	var work errgroup.Group
+	work.SetLimit(routesAtOnce)
+	for i, r := range routes {
+		work.Go(func() (err error) {
+			defer private.Recover(&all[i].Failed)
+			all[i] = doctor.Route{Domain: r.Domain, Host: r.Host}
+			conn, found, err := c.dialRoute(ctx, r)
+			if all[i].Grade, all[i].Failed = found.Grade, err; err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		})
+	}
+	return all, work.Wait()
+}
+
+// AskRoute asks the next host of a domain whether it has a mailbox.
+func (c *Core) AskRoute(ctx context.Context, r inbound.Route, to mail.Address) (known bool, err error) {
+	conn, _, err := c.dialRoute(ctx, r)
 	if err != nil {
 		return false, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/job"
+	"github.com/sealpost/sealpost/internal/private"
 	"github.com/sealpost/sealpost/internal/resolve"
 	"github.com/sealpost/sealpost/internal/zone"
 )
@@ -64,6 +65,10 @@ type Deps struct {
 	// nil: nobody knows.
 	Domains func(ctx context.Context) ([]zone.Report, error)
 
+	// Routes connects to where mail for members goes on to. nil: it is not
+	// looked at.
+	Routes func(ctx context.Context) ([]Route, error)
+
 	// Disk gives the free and all octets of a folder's file system.
 	Disk func(folder string) (free, all uint64, err error)
 	// Steered reports whether the machine's clock is kept right by a time
@@ -95,7 +100,13 @@ func Examine(ctx context.Context, d Deps) []Finding {
 		work.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, lookLimit)
 			defer cancel()
-			found[i] = l.do(ctx)
+			if err := func() (err error) {
+				defer private.Recover(&err)
+				found[i] = l.do(ctx)
+				return nil
+			}(); err != nil {
+				found[i] = wrong("Report it with the version of Sealpost.", "This could not be looked at, because of %v.", err)
+			}
 			for n := range found[i] {
 				found[i][n].Check = l.check
 			}
@@ -123,6 +134,7 @@ func (d Deps) looks() []look {
 		{"outgoing", d.outgoing},
 		{"jobs", d.jobs},
 		{"domains", d.domains},
+		{"routes", d.routes},
 		{"scanners", d.scanners},
 	}
 }

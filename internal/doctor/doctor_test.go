@@ -16,10 +16,12 @@ import (
 	"github.com/sealpost/sealpost/internal/config"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
+	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/doctor"
 	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/job"
+	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/resolve"
 	"github.com/sealpost/sealpost/internal/zone"
 )
@@ -60,6 +62,9 @@ func healthy(t *testing.T, d *db.DB) doctor.Deps {
 		},
 		Domains: func(context.Context) ([]zone.Report, error) {
 			return []zone.Report{{Domain: "clinic.example", State: zone.Warning}}, nil
+		},
+		Routes: func(context.Context) ([]doctor.Route, error) {
+			return []doctor.Route{{Domain: "clinic.example", Host: "mx.suite.example", Grade: policy.Authenticated}}, nil
 		}, DB: d, Resolver: r, Roots: n.CAPool(), Clock: clock.System{}, MX: "modern.example",
 		Disk:    func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
 		Steered: func() (bool, error) { return true, nil },
@@ -148,6 +153,12 @@ func TestFaultsAreFound(t *testing.T) {
 				return []zone.Report{{Domain: "clinic.example", State: zone.Bad}}, nil
 			}
 		}},
+		"routes not known": {"routes", doctor.Warning, func(d *doctor.Deps) {
+			d.Routes = func(context.Context) ([]doctor.Route, error) { return nil, os.ErrInvalid }
+		}},
+		"a look that panics": {"routes", doctor.Wrong, func(d *doctor.Deps) {
+			d.Routes = func(context.Context) ([]doctor.Route, error) { panic("content") }
+		}},
 		"no Rspamd":    {"scanners", doctor.Wrong, func(d *doctor.Deps) { d.Config.Inbound.Rspamd = "http://127.0.0.1:1" }},
 		"no ClamAV":    {"scanners", doctor.Wrong, func(d *doctor.Deps) { d.Config.Inbound.ClamAV = "unix:///nowhere/clamd" }},
 		"no such host": {"hostname", doctor.Wrong, func(d *doctor.Deps) { d.Config.Hostname = "nowhere.example" }},
@@ -164,6 +175,31 @@ func TestFaultsAreFound(t *testing.T) {
 				t.Errorf("a finding without advice: %+v", found[i])
 			}
 		})
+	}
+}
+
+// Each way in which a route fails comes with words of its own.
+func TestRoutesThatFail(t *testing.T) {
+	for want, failed := range map[string]error{
+		"certificate is not valid": &smtpclient.WeakError{Reason: smtpclient.WeakRouteFailed},
+		"starttls_not_offered":     &smtpclient.WeakError{Reason: smtpclient.WeakNoStartTLS},
+		"connection_refused":       &smtpclient.ConnError{Word: smtpclient.ConnRefused},
+		"(554)":                    &smtpclient.RefusedError{Reply: smtpclient.Reply{Code: 554}},
+		"(dns)":                    fault.New(fault.Unavailable, "dns", "x"),
+	} {
+		d := healthy(t, dbtest.SQLite(t))
+		d.Routes = func(context.Context) ([]doctor.Route, error) {
+			return []doctor.Route{{Domain: "good.example", Host: "mx.good.example", Grade: policy.Authenticated}, {Domain: "clinic.example", Host: "mx.suite.example", Failed: failed}}, nil
+		}
+		var texts []string
+		for _, f := range doctor.Examine(context.Background(), d) {
+			if f.Check == "routes" {
+				texts = append(texts, string(f.State)+" "+f.Text+f.Fix)
+			}
+		}
+		if len(texts) != 2 || !strings.HasPrefix(texts[0], "good ") || !strings.Contains(texts[0], "authenticated") || !strings.HasPrefix(texts[1], "wrong ") || !strings.Contains(texts[1], want) {
+			t.Errorf("%s: %q", want, texts)
+		}
 	}
 }
 

@@ -213,6 +213,10 @@ func (p *Paths) Set(ctx context.Context, org id.ID, domain, host string) error {
 		if ours, err := account.OwnsDomain(tx, domain); err != nil || !ours {
 			return errors.Join(err, fault.New(fault.Conflict, "domain_removed", "The domain has just been removed."))
 		}
+		if routed, err := exists(tx, "SELECT count(*) FROM inbound_routes WHERE org_id = ? AND domain = ?", org, host); err != nil || routed {
+			return errors.Join(err, fault.Newf(fault.Denied, "host_routed",
+				"Mail for members of %s comes here and goes on to their mail host; as a return path it would be taken for bounces. Name another host, such as %s.", host, DefaultHost(domain)))
+		}
 		if _, err := tx.Exec("UPDATE inbound_return_paths SET off_at = ? WHERE org_id = ? AND domain = ? AND off_at IS NULL", clock.Micros(now), org, domain); err != nil {
 			return err
 		}
@@ -226,6 +230,12 @@ func (p *Paths) Set(ctx context.Context, org id.ID, domain, host string) error {
 	})
 	p.forget(org)
 	return err
+}
+
+func exists(tx *db.Tx, query string, args ...any) (bool, error) {
+	var n int
+	err := tx.Row(query, args...).Scan(&n)
+	return n > 0, err
 }
 
 // Off lets new deliveries go with their own sender again. What comes back of

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealpost/sealpost/internal/account/accounttest"
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/db/dbtest"
@@ -155,6 +156,44 @@ func TestReturnPathsOfOthersAreNotTaken(t *testing.T) {
 		}
 		if err := set(h.Org.ID, "health.example", "x.ward.health.example"); err != nil {
 			t.Errorf("one whose domain is nobody's: %v", err)
+		}
+	})
+}
+
+// A domain has members or bounces, never both.
+func TestARoutedDomainIsNoReturnPath(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		c := clock.NewFake(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
+		h := submittest.New(t, d, c, "health.example")
+		accounttest.Domain(t, h.Accounts, h.Org.ID, "ward.health.example")
+		accounttest.Domain(t, h.Accounts, h.Org.ID, "lab.health.example")
+		z := inboundtest.NewZone(t)
+		r, err := resolve.New(resolve.Deps{Servers: []string{z.Addr}, Timeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := inbound.NewPaths(inbound.PathsDeps{DB: d, Custody: h.Custody, Accounts: h.Accounts, Clock: c, Resolver: r, Hostname: inboundtest.Hostname})
+		routes := inbound.NewRoutes(inbound.RoutesDeps{DB: d, Clock: c, Resolver: r, Hostname: inboundtest.Hostname})
+		set := func(host string) error {
+			z.Set(t, host+". MX 10 "+inboundtest.Hostname+".", host+`. TXT "v=spf1 a:`+inboundtest.Hostname+` -all"`, inboundtest.Hostname+". A 192.0.2.25")
+			return p.Set(ctx, h.Org.ID, "health.example", host)
+		}
+		if err := routes.Set(ctx, h.Org.ID, "ward.health.example", "mx.suite.example", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := set("ward.health.example"); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "bounce.health.example") {
+			t.Errorf("a routed domain becomes the return path: %v", err)
+		}
+		if err := set("lab.health.example"); err != nil {
+			t.Fatal(err)
+		}
+		for _, off := range []bool{false, true} {
+			if err := routes.Set(ctx, h.Org.ID, "lab.health.example", "mx.suite.example", 0); !fault.Is(err, fault.Denied) {
+				t.Errorf("a return path is routed (off: %v): %v", off, err)
+			}
+			if err := p.Off(ctx, h.Org.ID, "health.example"); err != nil && !off {
+				t.Fatal(err)
+			}
 		}
 	})
 }

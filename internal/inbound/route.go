@@ -88,6 +88,11 @@ func (r *Routes) Set(ctx context.Context, org id.ID, domain, host string, port i
 			return errors.Join(err, fault.New(fault.Denied, "domain_not_verified",
 				"The domain is not a verified one of this organization. \"sealpost domain verify\" makes it one."))
 		}
+		// One that is off too, since what comes back late is still taken.
+		if bounces, err := exists(tx, "SELECT count(*) FROM inbound_return_paths WHERE org_id = ? AND host = ?", org, domain); err != nil || bounces {
+			return errors.Join(err, fault.New(fault.Denied, "domain_is_return_path",
+				"The domain is a return path of this organization, or was one: mail for it is taken for bounces and would never reach members."))
+		}
 		// A route of an organization that had the domain before goes with it.
 		if _, err := tx.Exec(`INSERT INTO inbound_routes (domain, org_id, host, port, created_at) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (domain) DO UPDATE SET org_id = excluded.org_id, host = excluded.host, port = excluded.port, created_at = excluded.created_at`,

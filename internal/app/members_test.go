@@ -9,11 +9,15 @@ import (
 
 	"github.com/sealpost/sealpost/internal/clock"
 	"github.com/sealpost/sealpost/internal/config"
+	"github.com/sealpost/sealpost/internal/db"
+	"github.com/sealpost/sealpost/internal/db/dbtest"
 	"github.com/sealpost/sealpost/internal/deliver/smtpclient"
 	"github.com/sealpost/sealpost/internal/fake"
 	"github.com/sealpost/sealpost/internal/inbound"
 	"github.com/sealpost/sealpost/internal/mail"
+	"github.com/sealpost/sealpost/internal/policy"
 	"github.com/sealpost/sealpost/internal/resolve"
+	"github.com/sealpost/sealpost/internal/submit/submittest"
 )
 
 // routing is a core that can ask routes of a fake internet.
@@ -60,15 +64,15 @@ func TestARouteIsAskedForAMailbox(t *testing.T) {
 		"a certificate for elsewhere": {host: fake.Behavior{Cert: fake.CertWrongName}, to: "ada", weak: smtpclient.WeakRouteFailed},
 		"no TLS":                      {host: fake.Behavior{StartTLS: fake.StartTLSAbsent}, to: "ada", weak: smtpclient.WeakNoStartTLS},
 	} {
-		host := "mx." + strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(name) + ".example"
-		if err := n.AddHost(host, tc.host); err != nil {
+		domain := strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(strings.ToLower(name)) + ".example"
+		if err := n.AddDomain(fake.Domain{Name: domain, Host: &tc.host}); err != nil {
 			t.Fatal(err)
 		}
-		to, err := mail.ParseAddress(tc.to + "@clinic.example")
+		to, err := mail.ParseAddress(tc.to + "@" + domain)
 		if err != nil {
 			t.Fatal(err)
 		}
-		known, err := c.AskRoute(context.Background(), inbound.Route{Domain: "clinic.example", Host: host}, to)
+		known, err := c.AskRoute(context.Background(), inbound.Route{Domain: domain, Host: "mx." + domain}, to)
 		var weak *smtpclient.WeakError
 		switch {
 		case errors.As(err, &weak):
@@ -84,19 +88,49 @@ func TestARouteIsAskedForAMailbox(t *testing.T) {
 // A host that hangs at RCPT answers all the same: it may be that mailbox alone.
 func TestARouteThatHangsAtOneMailboxIsNotAway(t *testing.T) {
 	c, n := routing(t)
-	for host, b := range map[string]fake.Behavior{"mx.hangs.example": {Hang: fake.HangRcpt}, "mx.silent.example": {Hang: fake.HangBanner}} {
-		if err := n.AddHost(host, b); err != nil {
+	for domain, b := range map[string]fake.Behavior{"hangs.example": {Hang: fake.HangRcpt}, "silent.example": {Hang: fake.HangBanner}} {
+		if err := n.AddDomain(fake.Domain{Name: domain, Host: &b}); err != nil {
 			t.Fatal(err)
 		}
-		to, err := mail.ParseAddress("ada@clinic.example")
+		to, err := mail.ParseAddress("ada@" + domain)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, err = c.AskRoute(ctx, inbound.Route{Domain: "clinic.example", Host: host}, to)
+		_, err = c.AskRoute(ctx, inbound.Route{Domain: domain, Host: "mx." + domain}, to)
 		cancel()
 		if err == nil || errors.Is(err, inbound.ErrUndecided) != (b.Hang == fake.HangRcpt) {
-			t.Errorf("%s: %v", host, err)
+			t.Errorf("%s: %v", domain, err)
 		}
 	}
+}
+
+// The doctor hears of every route what a delivery would find.
+func TestRoutesAreTriedForTheDoctor(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		c, n := routing(t)
+		h := submittest.New(t, d, clock.System{}, "good.example")
+		bad := h.NewOrg("other", "bad.example")
+		c.DB, c.Accounts = d, h.Accounts
+		c.Routes = inbound.NewRoutes(inbound.RoutesDeps{DB: d, Clock: clock.System{}, Resolver: c.Resolver, Hostname: c.Config.Hostname})
+		for domain, b := range map[string]fake.Behavior{"good.example": {}, "bad.example": {Cert: fake.CertExpired}} {
+			org := h.Org.ID
+			if domain == "bad.example" {
+				org = bad.ID
+			}
+			if err := errors.Join(n.AddDomain(fake.Domain{Name: domain, Host: &b}), c.Routes.Set(t.Context(), org, domain, "mx."+domain, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all, err := c.triedRoutes(t.Context())
+		if err != nil || len(all) != 2 {
+			t.Fatal(all, err)
+		}
+		for _, r := range all {
+			var weak *smtpclient.WeakError
+			if good := r.Domain == "good.example"; good && (r.Failed != nil || r.Grade != policy.Authenticated) || !good && !errors.As(r.Failed, &weak) || r.Host != "mx."+r.Domain {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
 }

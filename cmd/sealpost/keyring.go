@@ -153,7 +153,7 @@ func (c keyringListCmd) Run(ctx context.Context, env *environment) error {
 
 func (r entriesListed) tell(p *page, slug string, now time.Time) {
 	if len(r.Entries) == 0 {
-		p.linef("The keyring of %s holds no such entry.", slug)
+		p.linef("%s has no key of its own that fits.", slug)
 		if slug != systemOrg {
 			p.linef("What sources gave is shared: \"sealpost keyring list --org system\".")
 		}

@@ -23,7 +23,7 @@ type queueTopCmd struct {
 // Help says what the columns are.
 func (queueTopCmd) Help() string {
 	return "Destinations in trouble come first, then the largest, of all nodes together. READY can go now; LATER is scheduled or deferred. " +
-		"Both are counted every 10 seconds, up to 100000 deliveries; ≥ says that there are more. CONN are open connections, /MIN what was taken in the last minute. " +
+		"Both are counted every 10 seconds, up to 100000 deliveries; ≥ says that there are more. CONN are open connections, /MIN what was taken in the last minute. LEFT FOR says how much longer nothing is sent to it, WHY which rule of \"sealpost shaping site\" holds it back. " +
 		"q ends it. With --json it prints one object a line, each second.\n\nWhich domains mail goes to is in the database, not in /metrics: whoever may run this command may see them."
 }
 
@@ -132,12 +132,12 @@ const siteLeast = 24 // characters of a destination's name
 
 // lines are what fits on the screen.
 func (s topScreen) lines(t app.Top) []string {
-	name := max(siteLeast, s.width-55)
+	name := max(siteLeast, s.width-75)
 	out := []string{s.cut(s.heading(t)), ""}
 	row := func(cells ...string) string {
-		return fmt.Sprintf("%-*s %8s %9s %5s %7s  %-11s %s", name, clip(printable(cells[0]), name), cells[1], cells[2], cells[3], cells[4], cells[5], cells[6])
+		return fmt.Sprintf("%-*s %8s %7s %5s %6s  %-11s %-8s %s", name, clip(printable(cells[0]), name), cells[1], cells[2], cells[3], cells[4], cells[5], cells[6], cells[7])
 	}
-	out = append(out, s.cut(row("DESTINATION", "READY", "LATER", "CONN", "/MIN", "LAST REPLY", "LEFT FOR")))
+	out = append(out, s.cut(row("DESTINATION", "READY", "LATER", "CONN", "/MIN", "LAST REPLY", "LEFT FOR", "WHY")))
 	room := len(t.Sites)
 	if s.limit > 0 {
 		room = min(room, s.limit)
@@ -154,7 +154,7 @@ func (s topScreen) lines(t app.Top) []string {
 		if !d.Suspended.IsZero() {
 			left = d.Suspended.Sub(t.At).Round(time.Second).String()
 		}
-		line := s.cut(strings.TrimRight(row(d.Site, tally(d.Ready, least), tally(d.Scheduled, least), tally(d.Connections, ""), tally(d.PerMinute, ""), orDash(d.LastReply), left), " "))
+		line := s.cut(strings.TrimRight(row(d.Site, tally(d.Ready, least), tally(d.Scheduled, least), tally(d.Connections, ""), tally(d.PerMinute, ""), orDash(d.LastReply), left, d.Why), " "))
 		out = append(out, s.paint(d, line))
 	}
 	switch hidden := len(t.Sites) - room; {

@@ -38,6 +38,13 @@ func TestTopFitsTheScreen(t *testing.T) {
 	if !strings.HasSuffix(lines[3], "29m0s") || !strings.Contains(lines[3], "≥9999999") {
 		t.Errorf("%q", lines[3])
 	}
+	if !strings.HasSuffix(lines[2], "LEFT FOR WHY") {
+		t.Errorf("%q", lines[2])
+	}
+	top.Sites[0].Why = "rate-limit"
+	if all := (topScreen{}).lines(top); !strings.HasSuffix(all[3], " 29m0s    rate-limit") {
+		t.Errorf("%q", all[3])
+	}
 	if last := lines[len(lines)-1]; last != "and 20 more" {
 		t.Errorf("%q", last)
 	}

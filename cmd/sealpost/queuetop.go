@@ -23,7 +23,7 @@ type queueTopCmd struct {
 // Help says what the columns are.
 func (queueTopCmd) Help() string {
 	return "Destinations in trouble come first, then the largest, of all nodes together. READY can go now; LATER is scheduled or deferred. " +
-		"Both are counted every 10 seconds, up to 100000 deliveries; ≥ says that there are more. CONN are open connections, /MIN what was taken in the last minute. LEFT FOR says how much longer nothing is sent to it, WHY which rule of \"sealpost shaping site\" holds it back. " +
+		"Both are counted every 10 seconds, up to 100000 deliveries; ≥ says that there are more. CONN are open connections, /MIN what was taken in the last minute. LEFT FOR says how much longer nothing is sent to it, WHY what it is held back for: a name from \"sealpost shaping site\", unreachable or timeout. " +
 		"q ends it. With --json it prints one object a line, each second.\n\nWhich domains mail goes to is in the database, not in /metrics: whoever may run this command may see them."
 }
 

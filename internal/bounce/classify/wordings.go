@@ -309,7 +309,6 @@ var wordings = []wording{
 		"domain of recipient/recipient domain/recipients domain/domain…be resolved/not resolve/doesnt resolve/does not have", "mx+points/resolves",
 		"couldnt find/cannot find/unable to find/could not find/could not locate/cant locate/unable to resolve/cannot resolve/" +
 			"couldnt resolve/could not resolve…host/domain/mail exchanger/recipient domain",
-		"cannot+locate",
 		"lookup…failed domain", "responded with code nxdomain", "best preference mx",
 	}},
 	{meaning{DNS, false}, []string{

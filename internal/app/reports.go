@@ -173,6 +173,7 @@ func (s *Server) reportTasks() []job.Task {
 	})
 	return []job.Task{
 		{Name: "tlsrpt.send", Every: time.Minute, Do: reporter.Run},
+		{Name: "tlsrpt.tidy", Every: 24 * time.Hour, Do: reporter.Tidy},
 		{Name: "reports.forget", Every: 24 * time.Hour, Do: func(ctx context.Context) error {
 			if err := s.DMARC.Forget(ctx, intake.ByHand); err != nil {
 				return err

@@ -8,4 +8,5 @@ const (
 	DueInLine     = dueInLine
 	DueInLines    = dueInLines
 	DueNotices    = dueNotices
+	OldReports    = oldReports
 )

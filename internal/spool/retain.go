@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/internal/clock"
+	"github.com/sealpost/sealpost/internal/custody"
 	"github.com/sealpost/sealpost/internal/db"
 	"github.com/sealpost/sealpost/internal/id"
 	"github.com/sealpost/sealpost/internal/policy"
@@ -114,6 +115,26 @@ func ForgetRecord(tx *db.Tx, message id.ID) error {
 		}
 	}
 	return nil
+}
+
+const oldReports = `SELECT id FROM spool_notices WHERE kind = 'tlsrpt' AND org_id = ? AND created_at < ?
+	AND owner IS NULL AND (state = 'delivered' OR state = 'failed' OR state = 'expired') ORDER BY created_at LIMIT ?`
+
+// ForgetReports deletes some settled mails with TLS reports of the
+// transaction's organization that were made before a time, and their keys. They
+// are about no message, so that nothing else lets go of them. Only tlsrpt calls
+// it.
+func ForgetReports(tx *db.Tx, c *custody.Custody, before time.Time, most int) (n int, err error) {
+	keys, err := db.All(tx, db.Value[id.ID], "DELETE FROM spool_notices WHERE id IN ("+oldReports+") RETURNING key_id", tx.Org(), clock.Micros(before), most)
+	if err != nil {
+		return 0, fmt.Errorf("forget reports: %w", err)
+	}
+	for _, key := range keys {
+		if err := c.DestroyDataKey(tx, key); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), nil
 }
 
 func forget(tx *db.Tx, text string, args ...any) error {

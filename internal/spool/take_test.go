@@ -131,7 +131,8 @@ func TestTakingUsesThePartialIndexes(t *testing.T) {
 	}
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		for _, q := range append(all[d.Dialect],
-			query{spool.DueLately, "spool_unsettled_due", []any{int64(0), int64(0), 10}}, query{spool.DueNotices, "spool_notices_due", []any{int64(0), 10}}) {
+			query{spool.DueLately, "spool_unsettled_due", []any{int64(0), int64(0), 10}}, query{spool.DueNotices, "spool_notices_due", []any{int64(0), 10}},
+			query{spool.OldReports, "spool_notices_about_none", []any{id.New(), int64(0), 10}}) {
 			got := dbtest.Explain(t, d, q.text, q.args...)
 			if !strings.Contains(got, q.index) || strings.Contains(got, "B-TREE FOR ORDER") || strings.Contains(got, `"Node Type": "Sort"`) && q.text != spool.DueLately {
 				t.Errorf("%s is not read in its order:\n%s", q.index, got)

@@ -133,3 +133,17 @@ func (r *Reporter) record(ctx context.Context, j job, o outcome) error {
 	}
 	return err
 }
+
+// Tidy forgets mails as old as the oldest report that is known to have been
+// sent.
+func (r *Reporter) Tidy(ctx context.Context) error {
+	for n := batch; n == batch; {
+		if err := r.DB.WriteAlone(ctx, db.System, func(tx *db.Tx) (err error) {
+			n, err = spool.ForgetReports(tx, r.Custody, r.Clock.Now().Add(-keepSent), batch)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

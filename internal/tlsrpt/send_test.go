@@ -304,7 +304,37 @@ func TestMailed(t *testing.T) {
 		if !strings.Contains(facts, `"mailed":1`) || strings.Contains(facts, "canary") {
 			t.Errorf("the ledger: %s", facts)
 		}
+		for _, c := range []struct {
+			wait  time.Duration
+			state string
+			left  int
+		}{{80 * day, "delivered", 1}, {11 * day, "deferred", 1}, {0, "delivered", 0}} {
+			s.clk.Advance(c.wait)
+			if notices, keys := s.tidied(n, c.state); notices != c.left || keys != c.left {
+				t.Errorf("%d mails and %d of their keys after %v, %s; want %d", notices, keys, c.wait, c.state, c.left)
+			}
+		}
 	})
+}
+
+// tidied puts a mail into a state and counts it and its key after Tidy.
+func (s *site) tidied(n spool.Notice, state string) (notices, keys int) {
+	s.t.Helper()
+	if err := s.d.WriteAlone(ctx, db.System, func(tx *db.Tx) error {
+		_, err := tx.Exec("UPDATE spool_notices SET state = ? WHERE id = ?", state, n.ID)
+		return err
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := NewReporter(s.deps).Tidy(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.d.Read(ctx, db.System, func(tx *db.Tx) error {
+		return tx.Row("SELECT (SELECT count(*) FROM spool_notices), (SELECT count(*) FROM custody_data_keys WHERE id = ?)", n.Key.ID).Scan(&notices, &keys)
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return notices, keys
 }
 
 // TestCounterBounds: a domain with ever new hosts takes bounded room, and each

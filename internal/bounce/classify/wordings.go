@@ -71,7 +71,8 @@ var wordings = []wording{
 		"sendsizelimit", // Exchange
 		"nachricht/mail /email…zu groß/zu gross/größe/grösse", "message/courriel/mail …trop+volumineux/gros/grand", "taille…message…dépass/maxim",
 		"mensaje/correo…demasiado grande/excede…tamaño", "mensagem…muito grande/tamanho", "messaggio…troppo grande/dimension", "bericht…te groot",
-		"письмо/сообщени…слишком больш", "слишком больш+письмо/сообщени", "wiadomość…zbyt duża/za duża/rozmiar", "размер…сообщени/письма…превыш", "メール…サイズ", "サイズ…超", "邮件…过大/太大/大小", "大小…超过", "메시지…크기",
+		"письмо/сообщени…слишком больш", "слишком больш+письмо/сообщени", "wiadomość…zbyt duża/za duża/rozmiar",
+		"размер…сообщени/письма…превыш", "メール…サイズ", "サイズ…超", "邮件…过大/太大/大小", "大小…超过", "메시지…크기",
 	}},
 	{meaning{Content, false}, []string{
 		file + "…" + forbidden, "запрещ/禁止/許可され+вложени/附件/添付",
@@ -110,7 +111,8 @@ var wordings = []wording{
 		"rate+limit/control/exceed/too", "ratelimit", "throttl", "slow+down", "too+fast/quickly/frequent", "more slowly",
 		"sending/send/sender/sends/relay/message/mail /mails/email/daily/hourly/recipient/outgoing/outbound/submission/connection/" +
 			"connections/session/delivery/user sending+rate/limit/quota/frequency/threshold",
-		"limit/quota/maximum/number…per+hour/day/minute/second/connection/session", "per+hour/minute/second/day", "mail/message/sender/traffic+volume", "triplet", "hourly/daily…quota/limit",
+		"limit/quota/maximum/number…per+hour/day/minute/second/connection/session", "per+hour/minute/second/day",
+		"mail/message/sender/traffic+volume", "triplet", "hourly/daily…quota/limit",
 		"quota of messages", "number of+messages/recipients/connections/emails/mails",
 		"exceed…rate/connection/connections/number of/maximum number/the limit/messages allowed/recipients",
 		"max/maximum+number/message/messages/recipient/recipients/connection/connections/conn ",
@@ -189,7 +191,8 @@ var wordings = []wording{
 	}},
 	{meaning{Other, false}, []string{
 		"scanner/scanning/scan /milter/ldap/directory server…fail/error/unavailable/not available/not reachable/unreachable/timeout/timed out",
-		"unable to/cannot/could not+scan", "procmail", "queue file write error", "maildrop", "unknown+reason/error/problem/cause/failure", "mail server/mailserver/home directory/verification/database+is not/not/unavailable/is unavailable/temporarily"}},
+		"unable to/cannot/could not+scan", "procmail", "queue file write error", "maildrop", "unknown+reason/error/problem/cause/failure",
+		"mail server/mailserver/home directory/verification/database+is not/not/unavailable/is unavailable/temporarily"}},
 	{meaning{Policy, false}, []string{
 		// It is about the sender, whatever else is said to be missing.
 		"after mail from/reply to mail from/reply to mail command",
@@ -245,7 +248,8 @@ var wordings = []wording{
 		"no +user/recipient+found/by that/here/called/named/with that/with this/exists",
 		"user/recipient…does not have/doesnt have/dont have…account/mailbox", "group/list+you tried…not exist",
 		"client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account",
-		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate+user/mailbox/recipient", "find/locate+the/your/your intended/this+user/mailbox/recipient/person/address", "no record of+a/any/this/that/such/such a+user/mailbox/recipient/person/address/account", "nobody+here/with/by/named", "not+one of our+users/customers/subscribers", "rcpt to+unknown",
+		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate+user/mailbox/recipient", "find/locate+the/your/your intended/this+user/mailbox/recipient/person/address",
+		"no record of+a/any/this/that/such/such a+user/mailbox/recipient/person/address/account", "nobody+here/with/by/named", "not+one of our+users/customers/subscribers", "rcpt to+unknown",
 		"double checking the recipient",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not",
 		"dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",

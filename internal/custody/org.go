@@ -87,6 +87,13 @@ func (c *Custody) keys(org id.ID) (*orgKeys, error) {
 	return c.load(org, e, now)
 }
 
+// Living gives no error as long as the organization's keys are there, as this
+// process saw them within the last second.
+func (c *Custody) Living(org id.ID) error {
+	_, err := c.keys(org)
+	return err
+}
+
 // reload gives an organization's keys as they are in the store now.
 func (c *Custody) reload(org id.ID) (*orgKeys, error) {
 	e := c.entry(org)

@@ -155,12 +155,19 @@ func (j *job) notNow(err error) bool {
 // exhausted puts a delivery off until the pool it leaves from may send again,
 // but not beyond its expiry or the age at which its sender is told.
 func (j *job) exhausted(until time.Time) {
-	m := j.work.Message
+	m, end := j.work.Message, j.work.Message.ExpiresAt
+	if j.missed {
+		if !j.w.e.mayWait(j.work, end) {
+			j.w.finish(j.work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
+			return
+		}
+		end = j.until
+	}
 	if told := m.SendAt.Add(j.w.e.DelayAfter); j.w.e.DelayAfter > 0 && told.After(j.w.e.Clock.Now()) && told.Before(until) {
 		until = told
 	}
-	if m.ExpiresAt.Before(until) {
-		until = m.ExpiresAt
+	if end.Before(until) {
+		until = end
 	}
 	j.w.finish(j.work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonSource, NextAt: until})
 }

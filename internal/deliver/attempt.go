@@ -30,15 +30,15 @@ func (w *worker) deliver(item *spool.Work) {
 		return
 	}
 	defer w.known()
-	expires, err := w.load(ctx, item)
+	seen, err := w.load(ctx, item)
 	work := *item
 	if err != nil {
-		w.unloadable(work, expires, err)
+		w.unloadable(work, seen, err)
 		return
 	}
 	j := &job{w: w, work: work, plan: work.Delivery.Plan, began: w.e.Clock.Now(), until: work.Message.ExpiresAt}
 	if !j.began.Before(j.until) {
-		if !w.e.missed(work) {
+		if j.missed = w.e.missed(work); !j.missed {
 			w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
 			return
 		}
@@ -53,62 +53,92 @@ func (w *worker) deliver(item *spool.Work) {
 // missed reports whether a delivery was due before it expired and was not tried
 // since: this node was off, or the clock was set forward. It is tried once
 // more, since to give up is to have tried for some days (RFC 5321 section
-// 4.5.4.1). A limit that the sender set is kept.
+// 4.5.4.1). What is put off without a try stays missed: only that gets a time
+// beyond its expiry. A limit that the sender set is kept.
 func (e *Engine) missed(work spool.Work) bool {
 	m := work.Message
-	return m.ExpiresAt.Equal(m.SendAt.Add(e.ExpireAfter)) && work.Delivery.NextAt.Before(m.ExpiresAt)
+	return e.unlimited(*m) && !work.Delivery.NextAt.Equal(m.ExpiresAt)
 }
 
-// load reads what did not come in memory. Beside an error it leaves when the
-// message expires, if that could be read.
-func (w *worker) load(ctx context.Context, work *spool.Work) (expires time.Time, err error) {
+// unlimited reports whether the sender set no limit of its own.
+func (e *Engine) unlimited(m spool.Message) bool {
+	return m.ExpiresAt.Equal(m.SendAt.Add(e.ExpireAfter))
+}
+
+// mayWait reports whether a delivery whose time is up, and that cannot be tried
+// now, may wait: as long as messages live, from when it was first put off for
+// that.
+func (e *Engine) mayWait(work spool.Work, after time.Time) bool {
+	var since time.Time
+	err := e.DB.Read(e.ctx, work.Org, func(tx *db.Tx) (err error) {
+		since, err = spool.PutOff(tx, work.Item.Message, work.ID, after)
+		return err
+	})
+	return err != nil || since.IsZero() || e.Clock.Now().Sub(since) < e.ExpireAfter
+}
+
+// load reads what did not come in memory, and sees to it that the keys are
+// still there for what did. Beside an error it leaves what could be read of the
+// message.
+func (w *worker) load(ctx context.Context, work *spool.Work) (seen spool.Message, err error) {
 	if work.Message != nil {
-		return work.Message.ExpiresAt, nil
+		return *work.Message, w.e.Custody.Living(work.Org)
 	}
-	err = w.e.DB.Read(ctx, work.Org, func(tx *db.Tx) error {
-		m, err := spool.LoadMessage(tx, w.e.Custody, work.Item.Message)
-		expires = m.ExpiresAt
+	err = w.e.DB.Read(ctx, work.Org, func(tx *db.Tx) (err error) {
+		if seen, err = spool.LoadMessage(tx, w.e.Custody, work.Item.Message); err != nil {
+			return err
+		}
+		d, err := spool.LoadDelivery(tx, seen.Key, work.ID)
 		if err != nil {
 			return err
 		}
-		d, err := spool.LoadDelivery(tx, m.Key, work.ID)
-		if err != nil {
-			return err
-		}
-		work.Message, work.Delivery = &m, &d
+		work.Message, work.Delivery = &seen, &d
 		return nil
 	})
-	return expires, err
+	return seen, err
 }
 
 // unloadable settles what can never be read again; anything else is tried
 // later.
-func (w *worker) unloadable(work spool.Work, expires time.Time, err error) {
-	now := w.e.Clock.Now()
+func (w *worker) unloadable(work spool.Work, seen spool.Message, err error) {
 	switch {
 	case w.e.ctx.Err() != nil:
 		w.giveBack(work)
 	case fault.Is(err, fault.NotFound): // the content is destroyed
 		w.finish(work, spool.Outcome{State: spool.Failed, Reason: spool.ReasonContentDestroyed})
-	case !expires.IsZero() && !now.Before(expires):
+	case w.e.lapsed(work, seen):
 		w.e.Log.Error("a delivery could not be read until it expired", "delivery", work.ID, "error", err)
 		w.finish(work, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
 	default:
 		w.e.Log.Warn("a delivery could not be read; it is tried again", "delivery", work.ID, "error", err)
-		w.finish(work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: now.Add(w.e.RetryMin)})
+		w.finish(work, spool.Outcome{State: spool.Deferred, Reason: spool.ReasonTemporary, NextAt: w.e.Clock.Now().Add(w.e.RetryMin)})
 	}
+}
+
+// lapsed reports whether the time of a delivery that cannot be read is up, of
+// whose message no more may be known than that there is one.
+func (e *Engine) lapsed(work spool.Work, seen spool.Message) bool {
+	switch {
+	case seen.ExpiresAt.IsZero():
+	case e.Clock.Now().Before(seen.ExpiresAt):
+		return false
+	case !e.unlimited(seen):
+		return true
+	}
+	return !e.mayWait(work, time.Time{})
 }
 
 // job is one attempt at one delivery.
 type job struct {
-	w     *worker
-	work  spool.Work
-	plan  policy.Plan
-	known way
-	began time.Time
-	until time.Time             // the peer must have the message
-	weak  *smtpclient.WeakError // why the last seal could not be used
-	first *smtpclient.WeakError // why the first could not
+	w      *worker
+	work   spool.Work
+	plan   policy.Plan
+	known  way
+	began  time.Time
+	until  time.Time             // the peer must have the message
+	missed bool                  // it is beyond its expiry
+	weak   *smtpclient.WeakError // why the last seal could not be used
+	first  *smtpclient.WeakError // why the first could not
 
 	doc        policy.Document   // of today
 	found      keyring.Found     // keys of the recipient, if the plan has a use for them

@@ -80,7 +80,7 @@ type Config struct {
 	PerDestination int    // connections to one domain
 	RetryMin       time.Duration
 	RetryMax       time.Duration
-	ExpireAfter    time.Duration // the life of messages whose senders set none
+	ExpireAfter    time.Duration // the life of messages whose senders set none; 0 for 48 h
 	NoTLSAfter     time.Duration // how long a delivery looks for a private transport before it fails for want of one; 0 for 4 h
 	DelayAfter     time.Duration // an attempt falls on this age, since the sender is told then; 0 for none
 	Window         int           // deliveries in memory; 0 stands for 50,000
@@ -156,6 +156,7 @@ const (
 	idleFor       = 2 * time.Second // an unused connection is kept this long
 	defaultBodies = 64 << 20
 	defaultNoTLS  = 4 * time.Hour
+	defaultLife   = 48 * time.Hour
 	noTLSTimes    = 3               // attempts that must have found no private transport
 	noticeWindow  = 1000            // notices in memory
 	sweepEvery    = time.Minute     // between looks for what nobody works on
@@ -215,6 +216,9 @@ func New(d Deps) *Engine {
 	}
 	if d.Bodies == 0 {
 		d.Bodies = defaultBodies
+	}
+	if d.ExpireAfter == 0 {
+		d.ExpireAfter = defaultLife
 	}
 	if d.NoTLSAfter == 0 {
 		d.NoTLSAfter = defaultNoTLS

@@ -107,6 +107,22 @@ func (w *worker) handNotice(ctx context.Context, work spool.Work, n spool.Notice
 	}
 }
 
+// noticeBroke defers a notice whose attempt met a defect of ours, by what is in
+// clear of it.
+func (w *worker) noticeBroke(work spool.Work) {
+	var n spool.Notice
+	err := w.e.DB.Read(w.e.ctx, work.Org, func(tx *db.Tx) (err error) {
+		n, err = spool.PlainNotice(tx, work.ID)
+		return err
+	})
+	n.ID = work.ID
+	if err == nil && !w.e.Clock.Now().Before(n.ExpiresAt) {
+		w.finishNotice(work, n, spool.Outcome{State: spool.Expired, Reason: spool.ReasonExpired})
+		return
+	}
+	w.noticeLater(work, n, spool.ReasonTemporary)
+}
+
 // noticeLater defers a notice, unless it is this node that stops.
 func (w *worker) noticeLater(work spool.Work, n spool.Notice, reason string) {
 	if w.e.ctx.Err() != nil {

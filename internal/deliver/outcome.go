@@ -42,15 +42,15 @@ func (j *job) record(s policy.Seal, taken spool.State, reply smtpclient.Reply, e
 		}
 	case errors.As(err, &source):
 		j.w.e.Log.Error("stored mail could not be read while sending", "delivery", j.work.ID, "error", err)
-		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonTemporary)
+		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonTemporary, true)
 	case a.Result == spool.ResultPermanent:
 		o.State, o.Reason = spool.Failed, refusal(a)
 	case a.Result == spool.ResultUnknown:
-		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonUnknown)
+		o.State, o.Reason, o.NextAt = j.retry(spool.ReasonUnknown, true)
 	case a.Code != 0:
-		o.State, o.Reason, o.NextAt = j.retry(mailbox(a.Enhanced, spool.ReasonTemporary))
+		o.State, o.Reason, o.NextAt = j.retry(mailbox(a.Enhanced, spool.ReasonTemporary), true)
 	default:
-		o.State, o.Reason, o.NextAt = j.retry(unreachable(err))
+		o.State, o.Reason, o.NextAt = j.retry(unreachable(err), true)
 	}
 	j.w.finish(j.work, o)
 }
@@ -205,20 +205,21 @@ func (j *job) deferUntil(reason, verdict string, a *spool.Attempt) {
 		return
 	}
 	o := spool.Outcome{Attempt: a}
-	if o.State, o.Reason, o.NextAt = j.retry(reason); o.State == spool.Expired && verdict != "" {
+	if o.State, o.Reason, o.NextAt = j.retry(reason, a != nil); o.State == spool.Expired && verdict != "" {
 		o.State, o.Reason = spool.Failed, verdict
 	}
 	j.w.finish(j.work, o)
 }
 
-// retry gives the next attempt's time, or the end when that is too late.
-func (j *job) retry(reason string) (spool.State, string, time.Time) {
+// retry gives the next attempt's time, or the end when that is too late. What
+// was missed has its one more try only by trying.
+func (j *job) retry(reason string, tried bool) (spool.State, string, time.Time) {
 	next := j.w.e.backoff(j.work.Delivery.Attempts)
 	told := j.work.Message.SendAt.Add(j.w.e.DelayAfter)
 	if j.w.e.DelayAfter > 0 && told.After(j.w.e.Clock.Now()) && told.Before(next) {
 		next = told
 	}
-	if !next.Before(j.work.Message.ExpiresAt) {
+	if end := j.work.Message.ExpiresAt; !next.Before(end) && (tried || !j.missed || !j.w.e.mayWait(j.work, end)) {
 		return spool.Expired, spool.ReasonExpired, time.Time{}
 	}
 	return spool.Deferred, reason, next

@@ -94,8 +94,10 @@ func (w *worker) guarded(item *spool.Work) (err error) {
 }
 
 // panicked defers an item whose attempt met a defect of ours. It counts as an
-// attempt, so that the waits grow and the item expires in the end. What was
-// sent of it cannot be known once it was begun.
+// attempt where the item could be read, so that the waits grow; what could not
+// be is bounded by unloadable. What was sent of it cannot be known once it was
+// begun: while this node stops it stays as it is, and whoever takes it over
+// records that.
 func (w *worker) panicked(item spool.Work, err error) {
 	w.e.Log.Error("an attempt ended by a defect; it is tried again later", "item", item.ID, "error", err)
 	w.e.Figures.panicked()
@@ -105,10 +107,11 @@ func (w *worker) panicked(item spool.Work, err error) {
 	}
 	w.put = settles
 	switch {
+	case w.begun && w.e.ctx.Err() != nil:
 	case item.Notice:
-		w.noticeLater(item, spool.Notice{ID: item.ID}, spool.ReasonTemporary)
+		w.noticeBroke(item)
 	case item.Message == nil:
-		w.unloadable(item, time.Time{}, err)
+		w.unloadable(item, spool.Message{}, err)
 	default:
 		j := &job{w: w, work: item, began: w.e.Clock.Now()}
 		a, reason := &spool.Attempt{Number: item.Delivery.Attempts + 1, Began: j.began, Result: spool.ResultTemporary}, spool.ReasonTemporary

@@ -35,6 +35,25 @@ func LeftFrom(tx *db.Tx, message, delivery id.ID) (pool, site string, err error)
 	return pool, site, err
 }
 
+// PutOff tells since when a delivery is put off without an attempt, or zero
+// where it is not; what was before a time does not count.
+func PutOff(tx *db.Tx, message, delivery id.ID, after time.Time) (since time.Time, err error) {
+	events, err := ledger.ForDelivery(tx, message, delivery)
+	tried := false
+	for _, e := range events {
+		switch e.Type {
+		case ledger.DeliveryAttempted:
+			since, tried = time.Time{}, true
+		case ledger.DeliveryDeferred:
+			if !tried && since.IsZero() && !e.At.Before(after) {
+				since = e.At
+			}
+			tried = false
+		}
+	}
+	return since, err
+}
+
 // eachAttempt shows what the ledger says of a delivery's attempts, the oldest
 // first.
 func eachAttempt(tx *db.Tx, message, delivery id.ID, fn func(f attemptedFact, at time.Time)) error {

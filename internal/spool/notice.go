@@ -92,20 +92,10 @@ func TakeNotices(tx *db.Tx, run id.ID, now time.Time, limit int) ([]Item, error)
 // LoadNotice opens a notice. Where its text cannot be read, what stands in
 // clear comes with the error.
 func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
-	n := Notice{ID: notice, Org: tx.Org()}
-	var keyID id.ID
-	var sealed []byte
-	var expires, created int64
-	err := tx.Row(`SELECT kind, message_id, delivery_id, key_id, sealed, domain, attempts, expires_at, created_at
-		FROM spool_notices WHERE org_id = ? AND id = ?`, tx.Org(), notice).
-		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Domain, &n.Attempts, &expires, &created)
-	if errors.Is(err, sql.ErrNoRows) {
-		return n, ErrNoDelivery
-	}
+	n, keyID, sealed, err := readNotice(tx, notice)
 	if err != nil {
 		return n, err
 	}
-	n.ExpiresAt, n.CreatedAt = clock.FromMicros(expires), clock.FromMicros(created)
 	if n.Key, err = c.DataKey(tx, keyID); err != nil {
 		return n, err
 	}
@@ -120,6 +110,27 @@ func LoadNotice(tx *db.Tx, c *custody.Custody, notice id.ID) (Notice, error) {
 	n.Text = private.NewBytes(w.Text)
 	n.To, err = mail.ParseAddress(w.To)
 	return n, err
+}
+
+// PlainNotice gives what is in clear of a notice.
+func PlainNotice(tx *db.Tx, notice id.ID) (Notice, error) {
+	n, _, _, err := readNotice(tx, notice)
+	return n, err
+}
+
+func readNotice(tx *db.Tx, notice id.ID) (n Notice, keyID id.ID, sealed []byte, err error) {
+	n = Notice{ID: notice, Org: tx.Org()}
+	var expires, created int64
+	err = tx.Row(`SELECT kind, message_id, delivery_id, key_id, sealed, domain, attempts, expires_at, created_at
+		FROM spool_notices WHERE org_id = ? AND id = ?`, tx.Org(), notice).
+		Scan(&n.Kind, &n.Message, &n.Delivery, &keyID, &sealed, &n.Domain, &n.Attempts, &expires, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return n, keyID, nil, ErrNoDelivery
+	}
+	if err == nil {
+		n.ExpiresAt, n.CreatedAt = clock.FromMicros(expires), clock.FromMicros(created)
+	}
+	return n, keyID, sealed, err
 }
 
 // StartNotice begins an attempt at a notice.

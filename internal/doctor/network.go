@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/sealpost/sealpost/internal/config"
+	"github.com/sealpost/sealpost/internal/zone"
 )
 
 // resolver asks for the root's name servers: every resolver knows them, and
@@ -59,7 +60,7 @@ func (d Deps) hostname(ctx context.Context) []Finding {
 }
 
 func (d Deps) pointsBack(ctx context.Context, addr netip.Addr, name string) []Finding {
-	if addr.IsLoopback() || addr.IsPrivate() {
+	if zone.Hidden(addr) {
 		return warning("Let the name lead to the public address that mail leaves from. If a gateway with a name and an address of its own sends for this machine, leave it.", "%s leads to %s, which the internet cannot reach.", name, addr)
 	}
 	reverse, err := dns.ReverseAddr(addr.String())

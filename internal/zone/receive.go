@@ -228,8 +228,17 @@ func (c *checker) ptr(ctx context.Context) {
 	}
 }
 
+// Hidden reports whether the internet cannot reach an address. Peers see mail
+// come from a gateway with another one, so nothing is asked of its name.
+func Hidden(a netip.Addr) bool { return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast() }
+
 func (c *checker) ptrOf(ctx context.Context, from Source) {
 	a := from.Addr
+	if Hidden(a) {
+		c.add(Item{Check: PTR, Name: from.Helo, Status: Missing,
+			Text: fmt.Sprintf("%s leads to %s, which the internet cannot reach. Nothing need be done if a gateway with an address of its own sends for this machine.", from.Helo, a)})
+		return
+	}
 	reverse, err := dns.ReverseAddr(a.String())
 	if err != nil {
 		return // every address has one

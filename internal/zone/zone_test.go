@@ -222,6 +222,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 
 		"no address at all":        {func(s *site) { s.net.SetA(hostname) }, zone.PTR, zone.Missing, zone.Bad, ""},
 		"no PTR":                   {func(s *site) { s.net.SetPTR(source, "") }, zone.PTR, zone.Missing, zone.Bad, "7.100.51.198.in-addr.arpa. 3600 IN PTR out.sender.example."},
+		"behind a gateway":         {func(s *site) { s.net.SetA(hostname, netip.MustParseAddr("127.0.0.1")) }, zone.PTR, zone.Missing, zone.Warning, ""},
+		"on a private network":     {func(s *site) { s.net.SetA(hostname, netip.MustParseAddr("10.0.0.9")) }, zone.PTR, zone.Missing, zone.Warning, ""},
 		"PTR that leads elsewhere": {func(s *site) { s.net.SetPTR(source, "x.example") }, zone.PTR, zone.Wrong, zone.Bad, "7.100.51.198.in-addr.arpa. 3600 IN PTR out.sender.example."},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -124,7 +124,7 @@ const onceLimit = 30 * time.Second
 // not end with the one that happened to come first.
 func (k *Keyring) once(ctx context.Context, what string, do func(context.Context) (any, error)) (any, error) {
 	flight := k.flights.DoChan(what, func() (_ any, err error) {
-		defer private.Recover(&err) // or it ends the node
+		defer private.RecoverLogged(&err, k.d.Log, "look for keys") // or it ends the node
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), onceLimit)
 		defer cancel()
 		return do(ctx)

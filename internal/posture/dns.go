@@ -3,6 +3,7 @@ package posture
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ const maxHosts = 20 // mail hosts that are looked at
 type resolver struct {
 	*resolve.Resolver
 	port int // of mail hosts, which TLSA records name
+	log  *slog.Logger
 }
 
 // route is where the mail of a domain goes.
@@ -99,7 +101,7 @@ func (r resolver) locate(ctx context.Context, domain string, out route, usable f
 		all.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			defer private.Recover(&results[i].err)
+			defer private.RecoverLogged(&results[i].err, r.log, "look up a mail host")
 			mx := &out.mx[i]
 			h, err := r.Locate(ctx, mx.Host)
 			mx.Addrs = slices.DeleteFunc(h.Addrs, func(a netip.Addr) bool { return !usable(a) })

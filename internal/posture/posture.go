@@ -120,7 +120,7 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		db: d.DB, clock: d.Clock, log: d.Log, resolver: resolver{r, d.SMTPPort}, mailable: mailable, memory: newMemory(remembered),
+		db: d.DB, clock: d.Clock, log: d.Log, resolver: resolver{r, d.SMTPPort, d.Log}, mailable: mailable, memory: newMemory(remembered),
 		fetcher: &fetcher{timeout: d.FetchTimeout, client: fetch.New(fetch.Deps{
 			Resolver: r, Dial: d.Dial, Roots: d.RootCAs, Clock: d.Clock, AnyAddress: d.AllowLoopback, HTTPSPort: d.HTTPSPort,
 		})},
@@ -184,7 +184,7 @@ func (s *Service) Refresh(ctx context.Context, domain string) (Posture, error) {
 		return Posture{}, e.failed
 	}
 	flight := s.flights.DoChan(domain, func() (_ any, err error) {
-		defer private.Recover(&err) // or it ends the node
+		defer private.RecoverLogged(&err, s.log, "look up a domain") // or it ends the node
 		// The look-up serves all who wait for it, so it does not end with one.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupLimit)
 		defer cancel()

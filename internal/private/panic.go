@@ -2,6 +2,7 @@ package private
 
 import (
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 )
@@ -11,9 +12,19 @@ import (
 // content.
 func Recover(err *error) {
 	if v := recover(); v != nil {
-		*err = fmt.Errorf("a defect: %s\n%s", Panic(v), debug.Stack())
+		*err = defect(v)
 	}
 }
+
+// RecoverLogged is Recover for where nobody else tells of the error.
+func RecoverLogged(err *error, log *slog.Logger, doing string) {
+	if v := recover(); v != nil {
+		*err = defect(v)
+		log.Error("a defect was met", "doing", doing, "error", *err)
+	}
+}
+
+func defect(v any) error { return fmt.Errorf("a defect: %s\n%s", Panic(v), debug.Stack()) }
 
 // Panic tells of a value that was panicked with: what the runtime says, which
 // holds types, indexes and lengths, and of anything else its type alone, since

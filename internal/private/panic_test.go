@@ -1,7 +1,9 @@
 package private
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -34,5 +36,24 @@ func TestRecoverGivesAnError(t *testing.T) {
 	}
 	if err := do("secret"); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "TestRecoverGivesAnError") {
 		t.Errorf("%v is no error that tells where and nothing else", err)
+	}
+}
+
+// TestRecoverLoggedTells of where it was, once, and of no content.
+func TestRecoverLoggedTells(t *testing.T) {
+	var log bytes.Buffer
+	do := func(v any) (err error) {
+		defer RecoverLogged(&err, slog.New(slog.NewTextHandler(&log, nil)), "test this")
+		if v != nil {
+			panic(v)
+		}
+		return nil
+	}
+	if err := do(nil); err != nil || log.Len() > 0 {
+		t.Errorf("without a panic: %v, %s", err, &log)
+	}
+	err := do("secret")
+	if text := log.String(); err == nil || strings.Contains(text, "secret") || strings.Count(text, "a defect was met") != 1 || !strings.Contains(text, "TestRecoverLoggedTells") {
+		t.Errorf("%v, and the log says %s", err, text)
 	}
 }

@@ -2,6 +2,7 @@ package submit
 
 import (
 	"io"
+	"log/slog"
 
 	"github.com/sealpost/sealpost/internal/fault"
 	"github.com/sealpost/sealpost/internal/mail"
@@ -31,7 +32,7 @@ type inspected struct {
 
 // inspect reads the body of a message of at most limit octets. Call encrypted
 // or stop in the end.
-func inspect(m *mail.Submitted, limit int64) *inspected {
+func inspect(m *mail.Submitted, limit int64, log *slog.Logger) *inspected {
 	b := &inspected{r: m.Body, limit: limit - int64(len(m.Header.Bytes()))}
 	if !seal.MaybeSealed(m.Header) {
 		return b
@@ -39,7 +40,7 @@ func inspect(m *mail.Submitted, limit int64) *inspected {
 	r, w := io.Pipe()
 	b.look, b.found = w, make(chan bool, 1)
 	go func() {
-		b.found <- sealed(m.Header, r)
+		b.found <- sealed(m.Header, r, log)
 		_ = r.Close() // what is left to write goes nowhere
 	}()
 	return b
@@ -47,9 +48,9 @@ func inspect(m *mail.Submitted, limit int64) *inspected {
 
 // sealed takes what makes us fail for what is not encrypted, which asks for
 // more protection and not for less.
-func sealed(h mail.Header, body io.Reader) (found bool) {
+func sealed(h mail.Header, body io.Reader, log *slog.Logger) (found bool) {
 	var defect error
-	defer private.Recover(&defect)
+	defer private.RecoverLogged(&defect, log, "look whether a message is encrypted")
 	return seal.Sealed(h, body)
 }
 

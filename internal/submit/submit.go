@@ -210,7 +210,7 @@ func (d *Door) Preview(ctx context.Context, draft Draft) ([]Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := inspect(opened, org.maxSize)
+	body := inspect(opened, org.maxSize, d.Log)
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		body.stop()
 		return nil, body.fault(err)
@@ -331,7 +331,7 @@ func (d *Door) prepare(ctx context.Context, draft Draft, org *orgFacts) (*prepar
 		EHLO: draft.EHLO, By: d.Hostname, Protocol: draft.Protocol, ID: m.ID.Text(id.Message), At: now})); err != nil {
 		return nil, err
 	}
-	body := inspect(opened, org.maxSize)
+	body := inspect(opened, org.maxSize, d.Log)
 	staged, err := d.Blob.Stage(key, m.Blob, body)
 	if err != nil {
 		body.stop()

@@ -57,13 +57,31 @@ func (c *Conn) beforeDot(ctx context.Context, a *seal.Artifact, body io.Reader, 
 	defer cancel()
 	defer time.AfterFunc(left, cancel).Stop()
 	stop := context.AfterFunc(ctx, c.Abort)
-	reply, err := c.transact(ctx, a, body, seven)
+	own, began := &timed{r: body}, time.Now()
+	reply, err := c.transact(ctx, a, own, seven)
 	if !stop() {
 		if c.broken = true; err == nil {
 			err = connError(ctx, StageData, ctx.Err())
 		}
 	}
+	var lost *ConnError
+	if errors.As(err, &lost) && errors.Is(ctx.Err(), context.DeadlineExceeded) && own.took > time.Since(began)/2 {
+		err = &SourceError{fmt.Errorf("it took %s", own.took)} // the peer waited for us
+	}
 	return reply, err
+}
+
+// timed measures how long the artifact is waited for.
+type timed struct {
+	r    io.Reader
+	took time.Duration
+}
+
+func (t *timed) Read(p []byte) (int, error) {
+	began := time.Now()
+	n, err := t.r.Read(p)
+	t.took += time.Since(began)
+	return n, err
 }
 
 // admit makes sure that a may travel over this connection.

@@ -298,6 +298,42 @@ func TestATransactionEndsInTime(t *testing.T) {
 	}
 }
 
+// TestASlowStoreIsNoFaultOfThePeer: the time for a transaction passes while our
+// own store is read.
+func TestASlowStoreIsNoFaultOfThePeer(t *testing.T) {
+	b := body("Subject: x\r\n\r\nx\r\n")
+	open := b.Open
+	b.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		r, err := open(ctx)
+		return struct {
+			io.Reader
+			io.Closer
+		}{late{r}, r}, err
+	}
+	d := deps()
+	d.Timeouts.Whole = 400 * time.Millisecond
+	a := seal.TLS(addr(t, "dr.ada@clinic.test"), addr(t, "xaver@modern.example"), policy.Verified, false, b)
+	c, _, err := Dial(t.Context(), d, target(t, "mx.modern.example", "modern.example"), policy.Verified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Send(t.Context(), a, time.Hour)
+	var source *SourceError
+	var lost *ConnError
+	if !errors.As(err, &source) || errors.As(err, &lost) || c.Alive() {
+		t.Errorf("got %v", err)
+	}
+}
+
+// late is a store that answers after a while.
+type late struct{ r io.Reader }
+
+func (l late) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return l.r.Read(p)
+}
+
 func TestErrorsShowNoReplyText(t *testing.T) {
 	reply := Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: privateText("wilma@unknown-user.example")}
 	refused := &RefusedError{Stage: StageRcpt, Reply: reply}

@@ -8,6 +8,8 @@ import (
 // others say the same in words that no provider documents.
 var others = map[Class][]string{
 	MailboxUnknown: {
+		"550 We are unable to deliver mail for <x@y.example>",
+		"550 Das Benutzerkonto wurde gelöscht",
 		"550 5.1.1 Sorry, nobody here goes by that name",
 		"550 The recipient's address is wrong",
 		"550 5.1.1 There is no such person at this address",
@@ -122,6 +124,8 @@ var others = map[Class][]string{
 		"554 Sending is suspended until you call us",
 	},
 	Spam: {
+		"550 5.7.1 Refused: unsolicited commercial mail",
+		"554 Это нежелательная почта",
 		"550 5.7.1 Spam",
 		"554 5.7.1 Your mail seems to be spam",
 		"550 The message was judged as junk",
@@ -140,6 +144,7 @@ var others = map[Class][]string{
 		"550 5.7.1 광고성 메일",
 	},
 	Content: {
+		"552 The size limit was exceeded",
 		"552 Message exceeds maximum size of 10240000 bytes",
 		"552 5.3.4 Maximum message size is 20 MB",
 		"550 Message size is beyond our limits",
@@ -197,6 +202,8 @@ var others = map[Class][]string{
 		"450 DNS-Auflösung fehlgeschlagen",
 	},
 	TLS: {
+		"421 4.7.0 weak cipher",
+		"550 5.7.1 Use an encrypted session",
 		"530 5.7.0 TLS required by recipient",
 		"550 5.7.10 encryption needed",
 		"Peer certificate could not be verified",
@@ -212,6 +219,10 @@ var others = map[Class][]string{
 		"530 Требуется TLS",
 	},
 	Rate: {
+		"451 4.7.1 La limite horaire de cette adresse est atteinte",
+		"451 4.7.1 Raggiunto il limite di messaggi per ora",
+		"450 4.7.1 Частота соединений превышена",
+		"451 4.7.1 Límite de envío alcanzado",
 		"421 4.7.0 Try again later, closing connection. Too many requests",
 		"450 4.7.1 You have exceeded your sending limits",
 		"421 You've reached the number of messages you may send for today",
@@ -238,6 +249,7 @@ var others = map[Class][]string{
 		"450 4.7.1 Excessive errors",
 	},
 	Expired: {
+		"450 Server down, tried until the maximum queue time",
 		"Message has expired after 48 hours",
 		"Could not connect to any mail server for the domain for 3 days",
 		"4.4.2 Connection dropped",

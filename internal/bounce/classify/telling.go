@@ -258,7 +258,7 @@ var latePhrases = patterns(
 	"warning message only", "has been delayed", "delivery…delayed", "was delayed", "is delayed", "will be retried", "will retry",
 	"will keep trying", "will continue to try", "continue trying", "still being retried", "still trying", "still attempting",
 	"delivery attempts will continue", "will be attempted", "not yet been delivered", "could not be delivered yet",
-	"no action is required on your part", "do not need to resend", "dont need to resend", "you do not need to", "wird weiter versucht",
+	"no action is required on your part", "do not need to resend", "dont need to resend", "you do not need to", "weiter versucht", "erneut versucht",
 	"weitere zustellversuche", "sera réessayé", "se seguirá intentando",
 )
 

@@ -47,7 +47,8 @@ var wordings = []wording{
 			"judged to be/suspicion of/suspected/likely/looks like/probability/as…spam /spams/spamming/unsolicited/junk",
 		"spam+filter/engine/points/score/detected/detection/rejected/rejection/discarded/content/message not/mail/classification/" +
 			"message rejected/outbreak/verdict/signature/probability/likelihood/level/threshold/check/test/found",
-		"by+spam /spamassassin/rspamd/junk", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
+		"by+spam /spamassassin/rspamd/junk", "unsolicited+bulk/commercial/mail/message", "mcspamsignature", // Mimecast
+		"нежелательн+почт/рассыл/сообщени/письм", "url/link/domain…listed…spam database", "likely+unsolicited", "dt spm", // NetEase 163
 	}},
 	// Gmail limits the rate of what it cannot authenticate.
 	{meaning{Policy, false}, []string{"spf/dkim/dmarc…didnt pass/did not pass/not pass/fail"}},
@@ -89,7 +90,7 @@ var wordings = []wording{
 		"must/need/require/requires/required/enforce/without/over a/support/supports/supported/cannot/could not/unable to/fail/" +
 			"failed/error/not…tls/starttls/ssl /secure connection/encrypted connection/encrypted transport",
 		"plaintext/plain text/cleartext/clear text/unencrypted+connection/session/smtp/transport/transmission", "unencrypted",
-		"must be/was not/wasnt/not/requires/need+encrypted", "encryption/encrypted…required/needed", "insecure connection",
+		"must be/was not/wasnt/not/requires/need+encrypted", "encrypted+session/connection", "encryption/cipher+too weak/weak", "weak+encryption/cipher", "encryption/encrypted…required/needed", "insecure connection",
 		"certificate…not trusted/untrusted/invalid/verif/expired/mismatch/does not match/validation/not signed/self signed/fail",
 		"untrusted/invalid/expired…certificate",
 		"server certificate", "dane/tlsa/mta sts/sts …fail/invalid/polic/no match/mismatch", "no matching dane",
@@ -125,6 +126,9 @@ var wordings = []wording{
 		"rl00000", "cxmxrt/cxcnct", // Comcast, Cox
 		"aup i 13/aup in 13",                                 // Spectrum
 		"hl+icc/ifc", "mi+cel/dmc/ccl/sfq", "rp+drc/ccl/cel", // NetEase 163
+		"limite/limit…horaire/par heure/por hora/pro stunde/denvoi/de envío/de envio/di invio", "par heure/per ora/por hora/pro stunde/par minute/al minuto/por minuto/pro minute/в час/в минуту",
+		"numero massimo/número máximo/nombre maximal/nombre maximum/maximale anzahl/höchstzahl…messag/mensaj/mensagen/nachricht/destinat/empfänger/conexi/conex/connes/connexion/verbindung",
+		"частот", "лимит…отправ/сообщени/писем/соединен", "queue+quota",
 		"zu viele+verbindung/nachricht/mails/e mails/empfänger", "trop de+connexion/message/mail/destinataire",
 		"zbyt+wiele/często/dużo", "te veel+verbindingen/berichten",
 		"demasiad+conexiones/mensajes/destinatarios/correos",
@@ -250,13 +254,13 @@ var wordings = []wording{
 		"client+@+unknown/not found", "not have/dont have/havent/hasnt…that user/mailbox/user called/account",
 		"find/locate/deliver to/have/got/exist/exists…that+user/mailbox/recipient/account/address", "find/locate+user/mailbox/recipient", "find/locate+the/your/your intended/this+user/mailbox/recipient/person/address",
 		"no record of+a/any/this/that/such/such a+user/mailbox/recipient/person/address/account", "nobody+here/with/by/named", "not+one of our+users/customers/subscribers", "rcpt to+unknown",
-		"double checking the recipient",
+		"double checking the recipient", "cannot/cant/can not/unable to/could not/couldnt+deliver mail for/deliver mail to/deliver to+@",
 		"unknown in…table", "address/recipient+error", "name was not found", "name is not recognized", "recipient name is not",
 		"dont recognize", "not listed in", "no longer+works/with/at/employed/here/valid/exists/in use/on server/on file/available",
 		"left+the company/the organi/our company", "havent…that user", "isnt known",
 		"recipnotfound/recipientnotfound/exrecipnotfound/adr recip", "ofr+416", "lpn007 416", "list of allowed recipients", // Exchange, Orange, LaPoste
-		"benutzer/empfänger/empfaenger/adresse/postfach/mailbox/email adresse/e mail adresse/konto/adressat…unbekannt/" +
-			"nicht bekannt/existiert nicht/nicht gefunden/nicht vorhanden/ungültig/nicht existent/nicht mehr/gibt es nicht/" +
+		"benutzer/empfänger/empfaenger/adresse/postfach/mailbox/email adresse/e mail adresse/konto/adressat/benutzerkonto/empfängerpostfach/mailkonto…unbekannt/" +
+			"nicht bekannt/existiert nicht/nicht gefunden/nicht vorhanden/ungültig/nicht existent/nicht mehr/gibt es nicht/gelöscht/entfernt/" +
 			"nicht verfügbar",
 		"unbekannte/ungültige/falsche/kein solche+benutzer/empfänger/adress/postf/konto", "kein/keine+postfach/benutzer/empfänger",
 		"hat kein+postfach/konto", "existiert nicht",
@@ -284,7 +288,7 @@ var wordings = []wording{
 	{meaning{MailboxUnknown, true}, []string{"recipient address rejected+access denied/user unknown/unverified"}},
 	{meaning{Content, false}, []string{
 		"virus/malware/malicious/infected/trojan/phish/worm /viren/schadsoftware/antivirus/病毒/ウイルス/ウィルス/바이러스/вирус/clamav/macro",
-		"executable/potential security issue/too large/too big/message size/maximum size/size limit/exceeds…size/exceed…size/" +
+		"size limit", "mailsize", "executable/potential security issue/too large/too big/message size/maximum size/size limit/exceeds…size/exceed…size/" +
 			"size exceeds/exceeds fixed/message length/larger than",
 		"zu groß/trop volumineux/demasiado grande/muito grande/サイズ/大きすぎ", "invalid/non ascii+character", "character set", "charset…not",
 		"message+format/syntax", "mail format", "parse error", "unparseable", "no body", "empty+message/body", "8 bit", "media error",
@@ -324,7 +328,7 @@ var wordings = []wording{
 		"could not find a gateway", "retry+timeout/time not/limit/count", "timeout exceeded", "expired", "timed out/time out/timeout",
 		"too long…queue", "queue…too long", "queued for", "been in the queue", "undelivered for", "undeliverable for", "for the last",
 		"has been trying", "not been collected", "giving up",
-		"multiple retries", "tried+many/several", "queue+time/lifetime", "did not/didnt/not+answer", "closed+connection/the connection",
+		"multiple retries", "tried+many/several", "queue+time/lifetime", "in the queue+for", "host/server+down", "maximum+time in/queue time", "did not/didnt/not+answer", "closed+connection/the connection",
 		"retries…exceeded/exhaust", "retries exhausted", "several+attempts/times", "too many attempts", "too old", "attempts…fail", "fail…attempts",
 		"failing for a long",
 		"deliver…within", "could not be delivered for", "within/after/for/for more than…hours/days/day /hour", "too long+in/for",

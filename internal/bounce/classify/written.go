@@ -25,7 +25,7 @@ var (
 		"returned mail", "returned to sender", "undeliver", "undelivered", "delivery status", "delivery fail", "delivery has failed",
 		"delivery notification", "delivery report", "delivery problem", "delivery error", "delivery delay", "delivery notice", "delivery warning",
 		"delivery unsuccessful", "delivery incomplete", "failure notice", "failure delivery", "failed delivery", "failure…deliver", "non delivery",
-		"nondelivery", "not deliver", "could not be deliver", "cannot be deliver", "couldnt be deliver", "couldnt deliver", "mail failure",
+		"nondelivery", "not deliver", "could not be deliver", "cannot be deliver", "couldnt be deliver", "couldnt deliver", "mail failure", "mail failed", "failed…return",
 		"mail error", "mail system error", "mail delivery", "message status", "bounce", "rejected", "unable to deliver", "unzustellbar",
 		"nicht zugestellt", "nicht zustellbar", "zustellung", "non remis", "échec de", "non distribu", "no entregado", "no se pudo entregar",
 		"sin entregar", "não entregue", "falha na entrega", "mancato recapito", "mancata consegna", "配信不能", "配信エラー", "送信エラー", "エラー通知", "不達", "退信",
@@ -124,7 +124,7 @@ func (m *material) domain() string {
 var failurePhrases = patterns(
 	"not be delivered", "not delivered", "unable to deliver", "wasnt able to deliver", "undeliver", "delivery fail",
 	"delivery to the following", "delivery…failed", "delivery error", "delivery…delayed", "failed to deliver", "could not deliver",
-	"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "failed delivery", "did not reach",
+	"couldnt deliver", "cannot deliver", "cannot be delivered", "returned to you", "returned mail", "failed recipient", "failed addresses", "failed delivery", "did not reach",
 	"didnt reach", "was rejected", "has been rejected", "transcript of session", "permanent error", "permanent fatal errors", "user unknown",
 	"送信できません", "配信できません", "nicht zugestellt", "unzustellbar", "pas pu être", "no se pudo entregar", "não pôde ser entregue",
 	"não foi entregue", "não foi possível entregar", "non è stato recapitato", "niet worden bezorgd", "niet worden afgeleverd",

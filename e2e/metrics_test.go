@@ -93,7 +93,10 @@ func TestWatching(t *testing.T) {
 		if len(all) < 10 {
 			t.Errorf("%s has only %d expressions", file, len(all))
 		}
-		for _, expr := range all {
+		for i, expr := range all {
+			if strings.HasSuffix(file, ".yml") && slices.Contains(all[:i], expr) {
+				t.Errorf("two alerts ask for%s", expr)
+			}
 			for _, name := range figureName.FindAllString(expr, -1) {
 				if asked[name] = true; !told[name] {
 					t.Errorf("%s asks for %s, which no node tells", file, name)

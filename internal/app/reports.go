@@ -43,7 +43,7 @@ var errReportsBusy = fault.New(fault.Unavailable, "reports_busy", "Other reports
 
 // openReports wires what receivers report to organizations.
 func (c *Core) openReports() {
-	c.DMARC = dmarc.NewReports(dmarc.Deps{DB: c.DB, Clock: c.Clock, Resolver: c.Resolver, Accounts: c.Accounts, Known: c.knownSources})
+	c.DMARC = dmarc.NewReports(dmarc.Deps{DB: c.DB, Clock: c.Clock, Resolver: c.Resolver, Accounts: c.Accounts, Log: c.Log, Known: c.knownSources})
 	c.TLSReports = tlsrpt.NewReceived(tlsrpt.Deps{DB: c.DB, Clock: c.Clock, Accounts: c.Accounts})
 	c.reportTurns, c.reportRoom = make(chan struct{}, reportsAtOnce), semaphore.NewWeighted(reportOctets)
 }

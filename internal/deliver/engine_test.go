@@ -75,13 +75,20 @@ func TestOneTenantsBulkDelaysNobody(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		var seen arrivals
 		h := start(t, d, internet(t), func(deps *deliver.Deps) { deps.PerDestination = 1 })
+		other := h.NewOrg("other", "other.test")
 		h.add(fake.Domain{Name: "slowly.example", Host: &fake.Behavior{Delay: 10 * time.Millisecond, Rcpt: seen.rcpt}})
 		var last submit.Receipt
 		for i := range 60 {
 			last = h.accept(submit.Draft{Stream: spool.Bulk}, fmt.Sprintf("b%d@slowly.example", i))
 		}
+		before := seen.count()
+		h.acceptFor(other.ID, "bea@other.test", "others@slowly.example")
 		one := h.accept(submit.Draft{}, "now@slowly.example").Deliveries[0].Delivery
 		h.delivered(one)
+		h.until("that of another organization arrives", func() bool { return seen.place("others@slowly.example") >= 0 })
+		if got := seen.place("others@slowly.example") - before; got > 30 {
+			t.Errorf("%d bulk messages went before that of another organization", got)
+		}
 		if got := h.delivery(last.Deliveries[0].Delivery).State; got == spool.Delivered {
 			t.Error("all bulk mail went first")
 		}

@@ -134,7 +134,7 @@ func TestADrippingPeerEndsWithTheMessage(t *testing.T) {
 	each(t, func(t *testing.T, d *db.DB) {
 		h := start(t, d, internet(t), func(deps *deliver.Deps) { deps.SMTP.Timeouts.Block = time.Minute })
 		h.add(fake.Domain{Name: "drips.example", Host: &fake.Behavior{Drip: 5 * time.Millisecond}})
-		expires := time.Now().Add(3 * time.Second)
+		expires := time.Now().Add(6 * time.Second)
 		i := h.accept(submit.Draft{ExpiresAt: expires, Message: strings.NewReader("From: ada@clinic.test\r\nSubject: x\r\n\r\n" +
 			strings.Repeat(strings.Repeat("x", 900)+"\r\n", 8000))}, "p@drips.example").Deliveries[0].Delivery
 		h.until("it expires", func() bool { return h.delivery(i).State.Settled() })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type Deps struct {
 	Clock    clock.Clock
 	Resolver *resolve.Resolver // names of hosts, for summaries; nil: none are looked up
 	Accounts *account.Accounts
+	Log      *slog.Logger // nil: nothing is logged
 	// Known are the hosts that an organization's mail leaves from as it should:
 	// ours, and others that it names.
 	Known func(ctx context.Context, org id.ID) ([]Known, error)
@@ -47,6 +49,9 @@ type Reports struct {
 func NewReports(d Deps) *Reports {
 	if d.Known == nil {
 		d.Known = func(context.Context, id.ID) ([]Known, error) { return nil, nil }
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Reports{d, intake.New(d.DB, d.Clock, "dmarc_reports", "dmarc_rows")}
 }

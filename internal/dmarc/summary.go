@@ -250,7 +250,7 @@ func (s *Reports) nameHosts(ctx context.Context, list []Source) {
 		asked++
 		group.Go(func() {
 			var defect error // then it has no name
-			defer private.Recover(&defect)
+			defer private.RecoverLogged(&defect, s.Log, "look up the name of a host")
 			list[i].Host = s.hostName(ctx, addr)
 		})
 	}

@@ -385,36 +385,38 @@ func TestAloneDoesNotWaitForTheDead(t *testing.T) {
 // TestTheClockIsSet: set back by a day, the clock keeps no task waiting and its
 // lease stays; set forward by a year, it makes none run again and again.
 func TestTheClockIsSet(t *testing.T) {
-	d, c := dbtest.SQLite(t), clock.NewFake(time.Now())
-	r, run := newRunner(t, d, c, &privatetest.Log{})
-	ran := make(chan time.Time, 1000)
-	r.Add(job.Task{Name: "often", Every: 30 * time.Second, Do: func(context.Context) error {
-		ran <- c.Now()
-		return nil
-	}})
-	start(t, r)
-	soon(t, ran, "the first run")
-	for _, jump := range []time.Duration{-24 * time.Hour, 365 * 24 * time.Hour, -365 * 24 * time.Hour} {
-		c.Jump(jump)
-		setLease(t, d, "often", run, time.Millisecond) // so that a renewal shows
-		began := c.Now()
-		first := pass(t, c, ran, "a run after the clock was set")
-		second := pass(t, c, ran, "another")
-		if first.Sub(began) > 2*time.Minute || second.Sub(first) < 30*time.Second || second.Sub(first) > 2*time.Minute {
-			t.Errorf("set by %s at %s, it ran at %s and %s", jump, began, first, second)
-		}
-		var left int64
-		if err := d.Read(ctx, db.System, func(tx *db.Tx) error {
-			now, err := tx.Now()
-			if err != nil {
-				return err
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		c := clock.NewFake(time.Now())
+		r, run := newRunner(t, d, c, &privatetest.Log{})
+		ran := make(chan time.Time, 1000)
+		r.Add(job.Task{Name: "often", Every: 30 * time.Second, Do: func(context.Context) error {
+			ran <- c.Now()
+			return nil
+		}})
+		start(t, r)
+		soon(t, ran, "the first run")
+		for _, jump := range []time.Duration{-24 * time.Hour, 365 * 24 * time.Hour, -365 * 24 * time.Hour} {
+			c.Jump(jump)
+			setLease(t, d, "often", run, time.Millisecond) // so that a renewal shows
+			began := c.Now()
+			first := pass(t, c, ran, "a run after the clock was set")
+			second := pass(t, c, ran, "another")
+			if first.Sub(began) > 2*time.Minute || second.Sub(first) < 30*time.Second || second.Sub(first) > 2*time.Minute {
+				t.Errorf("set by %s at %s, it ran at %s and %s", jump, began, first, second)
 			}
-			var expires int64
-			err = tx.Row("SELECT expires_at FROM job_leases WHERE name = 'often'").Scan(&expires)
-			left = expires - now
-			return err
-		}); err != nil || left < 30*time.Second.Microseconds() {
-			t.Errorf("set by %s: the lease has %d us left, %v", jump, left, err)
+			var left int64
+			if err := d.Read(ctx, db.System, func(tx *db.Tx) error {
+				now, err := tx.Now()
+				if err != nil {
+					return err
+				}
+				var expires int64
+				err = tx.Row("SELECT expires_at FROM job_leases WHERE name = 'often'").Scan(&expires)
+				left = expires - now
+				return err
+			}); err != nil || left < 30*time.Second.Microseconds() {
+				t.Errorf("set by %s: the lease has %d us left, %v", jump, left, err)
+			}
 		}
-	}
+	})
 }
